@@ -1,0 +1,73 @@
+"""koopscope: Koopman operators for the dynamics of training.
+
+Weight trajectories recorded by any framework are opened as xarray datasets; operators are fitted per
+partition of the weights, move the weights forward, and are judged by the recording that follows.
+
+The public names live here and are loaded on first use, so that importing koopscope costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from koopscope.versions import __version__ as __version__
+
+if TYPE_CHECKING:
+    from koopscope import errors as errors
+    from koopscope import progress as progress
+    from koopscope.errors import KoopscopeError as KoopscopeError
+    from koopscope.fitting import fit as fit
+    from koopscope.forecasting import predict as predict
+    from koopscope.partition import Partition as Partition
+    from koopscope.plots import plot_eigs as plot_eigs
+    from koopscope.plots import plot_error_vs_evolution as plot_error_vs_evolution
+    from koopscope.plots import plot_loss as plot_loss
+    from koopscope.plots import plot_weights as plot_weights
+    from koopscope.results import load as load
+    from koopscope.results import save as save
+    from koopscope.spectra import spectrum as spectrum
+    from koopscope.statistics import Statistics as Statistics
+    from koopscope.statistics import collect as collect
+    from koopscope.trajectory import TrajectoryWriter as TrajectoryWriter
+    from koopscope.trajectory import inspect as inspect
+    from koopscope.trajectory import open_trajectory as open_trajectory
+    from koopscope.verification import verify as verify
+
+_HOMES = {
+    "KoopscopeError": "koopscope.errors",
+    "Partition": "koopscope.partition",
+    "Statistics": "koopscope.statistics",
+    "TrajectoryWriter": "koopscope.trajectory",
+    "collect": "koopscope.statistics",
+    "fit": "koopscope.fitting",
+    "inspect": "koopscope.trajectory",
+    "load": "koopscope.results",
+    "open_trajectory": "koopscope.trajectory",
+    "plot_eigs": "koopscope.plots",
+    "plot_error_vs_evolution": "koopscope.plots",
+    "plot_loss": "koopscope.plots",
+    "plot_weights": "koopscope.plots",
+    "predict": "koopscope.forecasting",
+    "save": "koopscope.results",
+    "spectrum": "koopscope.spectra",
+    "verify": "koopscope.verification",
+}
+
+_MODULES = ("errors", "progress")
+
+__all__ = sorted([*_HOMES, *_MODULES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"koopscope.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'koopscope' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

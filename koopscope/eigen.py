@@ -1,0 +1,69 @@
+"""Eigenvalues of fitted operators, and how far each can be believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from koopscope.operators import Floats, Operators
+
+Complex = npt.NDArray[np.complex128]
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Eigenvalues of a block of operators, largest modulus first, conjugate pairs side by side.
+
+    Attributes
+    ----------
+    eigenvalue
+        Per lag, shape ``(group, mode)``; NaN past a group's rank.
+    residual
+        One-lag error of the mode's eigenfunction relative to how far that eigenfunction moves in one lag:
+        ``|psi(w(t+lag)) - lambda psi(w(t))| / |psi(w(t+lag)) - psi(w(t))|`` over the window. Measured
+        against the movement, since against the weights' own size everything would pass.
+    amplitude
+        Length, in units of the weights, of the mode's share of the forecast's first lag.
+    """
+
+    eigenvalue: Complex
+    residual: Floats
+    amplitude: Floats
+
+
+def decompose(operators: Operators) -> Modes:
+    """Compute the modes of every group of a block.
+
+    Residuals use left eigenvectors (they are the linear Koopman eigenfunctions), amplitudes the right
+    ones; see Colbrook & Townsend, "Rigorous data-driven computation of spectral properties of Koopman
+    operators for dynamical systems", Commun. Pure Appl. Math. 2024, https://doi.org/10.1002/cpa.22125.
+    """
+    finite = np.asarray(np.isfinite(operators.operator).all(axis=(1, 2)))
+    safe = np.where(finite[:, None, None], operators.operator, 0.0)
+    values, right = np.linalg.eig(safe)
+    order = np.lexsort((-values.imag, -np.abs(values)), axis=-1)
+    values = np.take_along_axis(values, order, axis=1).astype(np.complex128)
+    right = np.take_along_axis(right, order[:, None, :], axis=2).astype(np.complex128)
+    left = np.linalg.pinv(right)  # rows are left eigenvectors; defective operators have no inverse
+    residual = _residuals(operators, values, left)
+    share = np.einsum("gms,gs->gm", left, operators.displacement)
+    lifted = right if operators.basis is None else operators.basis @ right
+    amplitude = np.abs(share) * np.linalg.norm(lifted, axis=1)
+    real = np.arange(values.shape[1]) < operators.rank[:, None]
+    real &= finite[:, None]
+    return Modes(
+        eigenvalue=np.where(real, values, np.nan),
+        residual=np.where(real, residual, np.nan),
+        amplitude=np.where(real, amplitude, np.nan),
+    )
+
+
+def _residuals(operators: Operators, values: Complex, left: Complex) -> Floats:
+    now = np.einsum("gms,grs->gmr", left, operators.pairs_now)
+    following = np.einsum("gms,grs->gmr", left, operators.pairs_next)
+    error = np.linalg.norm(following - values[:, :, None] * now, axis=2)
+    drift = np.abs(np.einsum("gms,gs->gm", left, operators.drift))
+    movement = np.hypot(np.linalg.norm(following - now, axis=2), drift)
+    return np.where(movement > 0, error / np.where(movement > 0, movement, 1.0), 0.0)

@@ -1,0 +1,215 @@
+"""Fit: collect the statistics, solve for the operators, and keep all that a forecast needs in one tree."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from koopscope.eigen import decompose
+from koopscope.errors import UsageError
+from koopscope.operators import Operators, solve_affine, solve_delay, solve_paper, solve_paper_wide
+from koopscope.partition import Partition
+from koopscope.progress import Listener, listener
+from koopscope.statistics import PairTriangles, SnapshotTriangles, Statistics, collect
+from koopscope.statistics.collecting import BlockStatistics
+from koopscope.variables import check
+from koopscope.versions import versions
+
+RTOL = 1e-5
+RTOL_DELAYS = 1e-6  # stacked states repeat each other, so their small directions still carry motion
+
+
+@dataclass(frozen=True)
+class _Settings:
+    rtol: float | None
+    rank: int | None
+
+
+def fit(
+    trajectory: xr.Dataset | Statistics,
+    partition: str | Partition = "node",
+    *,
+    method: str = "affine",
+    t1: int | None = None,
+    t2: int | None = None,
+    lag: int | None = None,
+    delays: int = 1,
+    rtol: float | None = None,
+    rank: int | None = None,
+    progress: bool | Listener | None = None,
+) -> xr.DataTree:
+    """Fit one Koopman operator a group of weights on the window t1..t2.
+
+    ``paper``: ``U = F' pinv(F)`` on raw snapshots, as published. ``affine``: centred pairs with the
+    intercept kept apart, truncated at ``rtol``; with ``delays=q`` on states that stack q snapshots.
+
+    Parameters
+    ----------
+    trajectory
+        Dataset from `open_trajectory`, or `Statistics` from `collect`; the latter carry their own
+        partition, window, lag and delays, and the arguments here must not contradict them.
+    partition
+        `Partition`, or its spelling such as ``"node"`` or ``"node,fc1=quasi-node:10"``.
+    method
+        ``"paper"`` or ``"affine"``.
+    t1, t2
+        Window in training steps; by default the first four fifths of the recording.
+    lag
+        Training steps between snapshots; by default one recorded spacing for ``paper``, and the
+        multiple nearest to a hundredth of the window for ``affine``.
+    delays
+        Snapshots stacked into one state.
+    rtol
+        Tolerance of the truncation relative to the largest singular value. By default 1e-5 for
+        ``affine``, 1e-6 with delays, and the source's own tolerance (rounding) for ``paper``.
+    rank
+        Largest number of directions kept (``affine``).
+    progress
+        ``True`` for lines on stderr, or a listener (see `koopscope.progress`).
+
+    Returns
+    -------
+    xr.DataTree
+        One child a layer, split by group size where sizes differ, each with ``operator``,
+        ``displacement``, ``eigenvalue``, ``residual``, ``amplitude``, ``rank``, ``condition``, ``scale``,
+        ``centre``, ``last``, ``slope``, ``member_index`` and, for wide groups, ``basis``. The root holds
+        every setting. The tree alone suffices for `predict`.
+
+    Raises
+    ------
+    UsageError
+        If a setting cannot be used, or contradicts the statistics.
+    InvalidDataError
+        If the recording cannot serve the window or the partition.
+
+    Examples
+    --------
+    >>> from koopscope.simulation import linear_run
+    >>> tree = fit(linear_run(), "node", t1=0, t2=800, lag=10)
+    >>> sorted(tree.children)
+    ['fc1', 'fc2']
+    >>> tree["fc1"].sizes["group"]
+    4
+    """
+    tell = listener(progress)
+    _check_truncation(method, rtol, rank)
+    if isinstance(trajectory, Statistics):
+        statistics = trajectory
+        _check_agreement(statistics, method=method, delays=delays, t1=t1, t2=t2, lag=lag)
+    else:
+        statistics = collect(
+            trajectory, partition, method=method, t1=t1, t2=t2, lag=lag, delays=delays, progress=progress
+        )
+    settings = _Settings(_default_rtol(statistics, rtol), rank)
+    started = time.perf_counter()
+    children: dict[str, xr.Dataset] = {}
+    for number, block in enumerate(statistics.blocks):
+        tell("fitting operators", number, len(statistics.blocks))
+        children[block.block.path] = _fit_block(statistics, block, settings)
+    tell("fitting operators", len(statistics.blocks), len(statistics.blocks))
+    root = xr.Dataset(attrs=_describe(statistics, settings, time.perf_counter() - started))
+    return xr.DataTree.from_dict({"/": root, **{f"/{path}": child for path, child in children.items()}})
+
+
+def _check_truncation(method: str, rtol: float | None, rank: int | None) -> None:
+    if rtol is not None and not 0 <= rtol < 1:
+        raise UsageError(f"rtol must lie in [0, 1), got {rtol}; it is relative to the largest singular value")
+    if rank is not None and rank < 1:
+        raise UsageError(f"rank must be at least 1, got {rank}")
+    if rank is not None and method == "paper":
+        raise UsageError("rank needs method='affine': the paper's operator is not truncated by rank")
+
+
+def _check_agreement(statistics: Statistics, **asked: Any) -> None:
+    window = statistics.grid.window
+    held = {
+        "method": statistics.method,
+        "delays": statistics.delays,
+        "t1": window.t1,
+        "t2": window.t2,
+        "lag": window.lag,
+    }
+    defaults = {"method": "affine", "delays": 1, "t1": None, "t2": None, "lag": None}
+    for name, value in asked.items():
+        if value != defaults[name] and value != held[name]:
+            raise UsageError(
+                f"{name}={value!r} contradicts the statistics, which were collected with {held[name]!r}; "
+                f"collect(trajectory, ..., {name}={value!r}) makes the ones you want"
+            )
+
+
+def _default_rtol(statistics: Statistics, rtol: float | None) -> float | None:
+    if rtol is not None or statistics.method == "paper":
+        return rtol
+    return RTOL if statistics.delays == 1 else RTOL_DELAYS
+
+
+def _fit_block(statistics: Statistics, block: BlockStatistics, settings: _Settings) -> xr.Dataset:
+    grid = statistics.grid
+    members = block.block.members
+    operators = _solve(statistics, block, settings)
+    modes = decompose(operators)
+    data: dict[str, tuple[tuple[str, ...], Any]] = {
+        "operator": (("group", "state_next", "state"), operators.operator),
+        "displacement": (("group", "state"), operators.displacement),
+        "centre": (("group", "member"), operators.centre),
+        "last": (("group", "member"), grid.last[members]),
+        "slope": (("group", "member"), grid.slope[members]),
+        "member_index": (("group", "member"), members),
+        "unit": (("group",), block.block.units),
+        "eigenvalue": (("group", "mode"), modes.eigenvalue),
+        "residual": (("group", "mode"), modes.residual),
+        "amplitude": (("group", "mode"), modes.amplitude),
+        "rank": (("group",), operators.rank),
+        "condition": (("group",), operators.condition),
+        "scale": (("group",), operators.scale),
+    }
+    if operators.basis is not None:
+        data["basis"] = (("group", "member", "state"), operators.basis)
+    attrs = {"layer": block.block.layer, "path": block.block.path}
+    return check(xr.Dataset(data, attrs=attrs))
+
+
+def _solve(statistics: Statistics, block: BlockStatistics, settings: _Settings) -> Operators:
+    snapshots = statistics.grid.snapshots
+    members = block.block.members
+    if isinstance(block.kind, PairTriangles):
+        last = statistics.grid.last[members]
+        if statistics.method == "paper":
+            return solve_paper(block.kind, last, rtol=settings.rtol)
+        return solve_affine(block.kind, last, rtol=settings.rtol or 0.0, rank=settings.rank)
+    of_groups = np.moveaxis(snapshots[:, members], 0, -1).astype(np.float64)
+    if isinstance(block.kind, SnapshotTriangles):
+        return solve_paper_wide(block.kind, of_groups, rtol=settings.rtol)
+    return solve_delay(
+        block.kind, of_groups, delays=statistics.delays, rtol=settings.rtol or 0.0, rank=settings.rank
+    )
+
+
+def _describe(statistics: Statistics, settings: _Settings, seconds_fit: float) -> dict[str, Any]:
+    window = statistics.grid.window
+    return {
+        "koopscope_result": "fit",
+        "partition": statistics.partition,
+        "method": statistics.method,
+        "t1": window.t1,
+        "t2": window.t2,
+        "lag": window.lag,
+        "spacing": window.spacing,
+        "n_snapshots": window.n_snapshots,
+        "delays": statistics.delays,
+        "rtol": settings.rtol,
+        "rank": settings.rank,
+        "increment_correlation": statistics.grid.increment_correlation,
+        "blocks": [block.block.path for block in statistics.blocks],
+        "tensors": statistics.weights.to_attrs(),
+        "source": statistics.source,
+        "fingerprint": statistics.grid.fingerprint,
+        "seconds_read": statistics.seconds,
+        "seconds_fit": seconds_fit,
+        "versions": versions(),
+    }

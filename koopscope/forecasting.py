@@ -1,0 +1,133 @@
+"""From a fit to weights at later steps."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from koopscope.errors import UsageError
+from koopscope.fit_tree import fitted_blocks, fitted_weights, require_kind
+from koopscope.kernels.affine_steps import affine_steps
+from koopscope.parallel import single_threaded_blas
+
+ALTERNATING = -0.5  # correlation of consecutive increments below which a run is said to alternate
+
+
+def predict(fit: xr.DataTree, lead: int | Sequence[int] | npt.NDArray[np.int64]) -> xr.Dataset:
+    """Forecast the weights ``lead`` training steps after t2.
+
+    The displacement is what moves: ``w(t2 + m lag) = w(t2) + basis z(m)``, with ``z(m)`` by binary powers
+    of the affine map. A lead between multiples of the lag interpolates linearly between the
+    displacements on either side. Lead 0 is w(t2) exactly.
+
+    Parameters
+    ----------
+    fit
+        Result of `koopscope.fit`.
+    lead
+        Training steps after t2, one or many, each at least 0.
+
+    Returns
+    -------
+    xr.Dataset
+        One variable a tensor, dims ``(lead, ...)`` with the tensor's own dims, float64; coord
+        ``step = t2 + lead``. The attribute ``diverged`` lists leads at which a forecast is not finite.
+
+    Raises
+    ------
+    UsageError
+        If a lead is negative or no integer.
+    ResultError
+        If ``fit`` is not a fit.
+
+    Warns
+    -----
+    UserWarning
+        If the run alternates from row to row and the lag, an even number of rows, cannot see it.
+
+    Examples
+    --------
+    >>> import koopscope
+    >>> from koopscope.simulation import linear_run
+    >>> run = linear_run()
+    >>> forecast = koopscope.predict(koopscope.fit(run, "node", t2=800, lag=10), 200)
+    >>> true = run["fc1.weight"].sel(step=1000)
+    >>> bool(abs(forecast["fc1.weight"].sel(lead=200) - true).max() < 1e-8)
+    True
+    """
+    require_kind(fit, "fit")
+    leads = check_leads(lead)
+    _warn_if_blind(fit, leads)
+    weights = fitted_weights(fit)
+    flat = np.empty((leads.size, weights.size))
+    for block in fitted_blocks(fit):
+        forecast = block["last"].to_numpy() + displacements(block, leads, int(fit.attrs["lag"]))
+        flat[:, block["member_index"].to_numpy()] = forecast
+    finite = np.isfinite(flat).all(axis=1)
+    variables = {
+        slot.name: (("lead", *slot.dims), array)
+        for slot, array in zip(weights.tensors, weights.split(flat).values(), strict=True)
+    }
+    t2 = int(fit.attrs["t2"])
+    return xr.Dataset(
+        variables,
+        coords={"lead": leads, "step": ("lead", t2 + leads)},
+        attrs={
+            "koopscope_result": "forecast",
+            "t2": t2,
+            "lag": int(fit.attrs["lag"]),
+            "partition": fit.attrs["partition"],
+            "method": fit.attrs["method"],
+            "diverged": leads[~finite].tolist(),
+        },
+    )
+
+
+def check_leads(lead: int | Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Turn one or many leads into an integer array.
+
+    Raises
+    ------
+    UsageError
+        If a lead is negative, no integer, or none is given.
+    """
+    leads = np.atleast_1d(np.asarray(lead))
+    if leads.ndim != 1 or leads.size == 0 or leads.dtype.kind not in "iu":
+        raise UsageError(f"lead must be one or more whole numbers of training steps, got {lead!r}")
+    if leads.min() < 0:
+        raise UsageError(f"lead counts training steps after t2 and cannot be negative, got {leads.min()}")
+    return leads.astype(np.int64)
+
+
+def displacements(block: xr.Dataset, leads: npt.NDArray[np.int64], lag: int) -> npt.NDArray[np.float64]:
+    """Forecast change from w(t2) of the groups of one block, shape ``(lead, group, member)``."""
+    below, remainder = np.divmod(leads, lag)
+    counts, position = np.unique(np.concatenate([below, below + (remainder > 0)]), return_inverse=True)
+    operators = np.ascontiguousarray(block["operator"].to_numpy())
+    offsets = np.ascontiguousarray(block["displacement"].to_numpy())
+    # A diverging operator overflows here; the caller reports the infinities it leaves.
+    with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
+        states = affine_steps(operators, offsets, counts)
+        share = (remainder / lag)[None, :, None]
+        lower, upper = states[:, position[: leads.size]], states[:, position[leads.size :]]
+        between = np.where(share > 0, (1 - share) * lower + share * upper, lower)
+        if "basis" in block:
+            between = between @ block["basis"].to_numpy().swapaxes(1, 2)
+    return between.swapaxes(0, 1)
+
+
+def _warn_if_blind(fit: xr.DataTree, leads: npt.NDArray[np.int64]) -> None:
+    spacing, lag = int(fit.attrs["spacing"]), int(fit.attrs["lag"])
+    alternates = float(fit.attrs["increment_correlation"]) < ALTERNATING
+    if alternates and (lag // spacing) % 2 == 0 and np.any((leads // spacing) % 2 == 1):
+        warnings.warn(
+            f"the run alternates from one recorded row to the next, and a lag of {lag} steps (an even number "
+            f"of rows) cannot see it: leads of an odd number of rows are forecast as if even; "
+            f"fit with an odd lag such as {lag + spacing}",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,48 @@
+"""How kernels are compiled, in one place, and a way to be told when that happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core import event
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def jit(*, parallel: bool = False, reorder_sums: bool = False) -> Callable[[Function], Function]:
+    """Compile on first use, keep the machine code on disk, release the interpreter's lock.
+
+    ``reorder_sums`` lets the compiler split a sum over vector lanes. It changes rounding, not NaN or
+    infinity handling, and only reductions whose order has no meaning ask for it.
+    """
+    flags = {"reassoc", "contract"} if reorder_sums else False
+    compiled = numba.njit(cache=True, nogil=True, parallel=parallel, fastmath=flags, error_model="numpy")
+
+    def decorate(function: Function) -> Function:
+        return cast(Function, compiled(function))
+
+    return decorate
+
+
+class _CompileListener(event.Listener):
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self._told = False
+
+    def on_start(self, event: Any) -> None:
+        if not self._told:
+            self._told = True
+            self._tell()
+
+    def on_end(self, event: Any) -> None:
+        """Nothing to say when it ends."""
+
+
+@contextmanager
+def announce_compilation(tell: Callable[[], None]) -> Iterator[None]:
+    """Call ``tell`` once, before the first kernel that is not in the on-disk cache is compiled."""
+    with event.install_listener("numba:compile", _CompileListener(tell)):
+        yield

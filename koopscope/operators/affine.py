@@ -1,0 +1,69 @@
+"""Affine operators of groups with fewer weights than pairs, from the R factor of their pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from koopscope.operators.model import Floats, Operators, apply, condition_number, kept_inverse, truncation
+from koopscope.statistics import PairTriangles
+
+
+def solve_affine(
+    triangles: PairTriangles, last: Floats, *, rtol: float, rank: int | None = None
+) -> Operators:
+    """Fit ``w(t+lag) - b = A (w(t) - a)`` with a and b the means over pair starts and pair ends.
+
+    With centred pairs ``X = U S V^T`` cut at ``rtol`` relative to the largest singular value,
+    ``A = U (U^T Y V S^-1) U^T``; the intercept is carried apart, so that truncation never bends the
+    constant part of the motion. A weight that does not move has a zero row in U and stays where it is.
+
+    Exact for any condition number up to ``1/eps``: no product of the data with itself is formed.
+
+    Parameters
+    ----------
+    triangles
+        Pair triangles of a block.
+    last
+        Weights at t2, shape ``(group, member)``.
+    rtol
+        Relative tolerance of the truncation.
+    rank
+        Largest number of directions kept.
+
+    Notes
+    -----
+    Dynamic mode decomposition with an affine term: Hirsh, Harris, Kutz & Brunton, "Centering data
+    improves the dynamic mode decomposition", SIAM J. Appl. Dyn. Syst. 2020,
+    https://doi.org/10.1137/19M1289881.
+    """
+    d = last.shape[1]
+    factors = triangles.factors
+    root_n = factors[:, :1, 0]
+    # The first column is one everywhere: its row holds the means, the rest is the centred triangle.
+    mean_now = triangles.reference + factors[:, 0, 1 : d + 1] / root_n
+    mean_next = triangles.reference + factors[:, 0, d + 1 :] / root_n
+    now = factors[:, 1:, 1 : d + 1]
+    following = factors[:, 1:, d + 1 :]
+    left, singular, right = np.linalg.svd(now[:, :d])
+    kept = truncation(singular, rtol, rank)
+    # A weight that does not move has a zero column, and must have exactly zero rows here.
+    moves = np.any(now != 0.0, axis=1)
+    directions = right.swapaxes(1, 2) * kept[:, None, :] * moves[:, :, None]
+    projection = directions @ directions.swapaxes(1, 2)
+    one_step = following[:, :d].swapaxes(1, 2) @ (left * kept_inverse(singular, kept)[:, None, :]) @ right
+    operator = projection @ one_step
+    displacement = apply(operator, last - mean_now) + apply(projection, mean_next - last)
+    drift = factors[:, 0, d + 1 :] - factors[:, 0, 1 : d + 1]
+    squared_increments = np.sum((following - now) ** 2, axis=(1, 2)) + np.sum(drift**2, axis=1)
+    return Operators(
+        operator=operator,
+        displacement=displacement,
+        basis=None,
+        centre=mean_now,
+        rank=kept.sum(axis=1).astype(np.int64),
+        condition=condition_number(singular),
+        scale=np.sqrt(squared_increments / triangles.n_pairs),
+        drift=drift,
+        pairs_now=now,
+        pairs_next=following,
+    )

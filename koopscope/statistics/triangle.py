@@ -1,0 +1,103 @@
+"""QR-compressed snapshots: every digit that the data hold, in memory that does not grow with them.
+
+Two shapes of the same idea. A *pair triangle* compresses many pairs of few weights: the R factor of the
+tall matrix ``[1 | w(t)-r | w(t+lag)-r]``, one row a pair. A *snapshot triangle* compresses many weights
+of few snapshots: the R factor of the matrix ``[w(t1) ... w(t2)]``, one row a weight. Either merges with
+another by stacking the two and factoring again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from koopscope.kernels.pair_triangle import pair_triangle
+from koopscope.parallel import require_memory
+from koopscope.partition import GroupBlock
+
+KERNEL_WIDTH = 96  # wider triangles are faster through LAPACK's blocked QR than through the kernel
+LAPACK_ROWS = 4096  # rows stacked on a wide triangle at a time
+
+
+@dataclass(frozen=True)
+class PairTriangles:
+    """Pair triangles of a block of groups.
+
+    Attributes
+    ----------
+    factors
+        Upper triangles, shape ``(group, 2 d + 1, 2 d + 1)``: columns one, ``w(t)-r``, ``w(t+lag)-r``.
+    reference
+        The r that was subtracted, shape ``(group, d)``.
+    n_pairs
+        Number of pairs compressed.
+    """
+
+    factors: npt.NDArray[np.float64]
+    reference: npt.NDArray[np.float64]
+    n_pairs: int
+
+
+@dataclass(frozen=True)
+class SnapshotTriangles:
+    """Snapshot triangles of a block of groups: factors of shape ``(group, rows, snapshot)``."""
+
+    factors: npt.NDArray[np.float64]
+
+
+def r_factor(matrices: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Triangular factor of each matrix of a stack: stacking two factors and calling this merges them."""
+    return np.asarray(np.linalg.qr(matrices, mode="r"), np.float64)
+
+
+def pair_triangles(snapshots: npt.NDArray[Any], block: GroupBlock) -> PairTriangles:
+    """Compress the pairs of every group of a block; ``snapshots`` is ``(snapshot, weight)``."""
+    members = block.members
+    width = 2 * members.shape[1] + 1
+    require_memory(
+        members.shape[0] * width * width * 8,
+        f"the triangles of {members.shape[0]} groups of {members.shape[1]} weights in {block.path}",
+        "use a finer partition such as --partition node or quasi-node:10",
+    )
+    reference = snapshots[0][members].astype(np.float64)
+    if width <= KERNEL_WIDTH:
+        factors = pair_triangle(snapshots, members, reference)
+    else:
+        factors = _wide_pair_triangles(snapshots, members, reference)
+    return PairTriangles(factors, reference, snapshots.shape[0] - 1)
+
+
+def _wide_pair_triangles(
+    snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64], reference: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    n_groups, d = members.shape
+    factors = np.zeros((n_groups, 2 * d + 1, 2 * d + 1))
+    n_pairs = snapshots.shape[0] - 1
+    for start in range(0, n_pairs, LAPACK_ROWS):
+        stop = min(start + LAPACK_ROWS, n_pairs)
+        rows = snapshots[start : stop + 1][:, members].astype(np.float64).swapaxes(0, 1)
+        rows -= reference[:, None, :]
+        ones = np.ones((n_groups, stop - start, 1))
+        pairs = np.concatenate([ones, rows[:, :-1], rows[:, 1:]], axis=2)
+        factors = r_factor(np.concatenate([factors, pairs], axis=1))
+    return factors
+
+
+def snapshot_triangles(snapshots: npt.NDArray[Any], block: GroupBlock) -> SnapshotTriangles:
+    """Compress the weights of every group of a block; ``snapshots`` is ``(snapshot, weight)``."""
+    n = snapshots.shape[0]
+    n_groups, d = block.members.shape
+    require_memory(
+        n_groups * n * n * 8,
+        f"the snapshot triangles of {n_groups} groups over {n} snapshots in {block.path}",
+        "use a larger --lag or a shorter window",
+    )
+    factors = np.zeros((n_groups, 0, n))
+    for start in range(0, d, LAPACK_ROWS):
+        chunk = block.members[:, start : start + LAPACK_ROWS]
+        rows = np.moveaxis(snapshots[:, chunk].astype(np.float64), 0, -1)
+        factors = r_factor(np.concatenate([factors, rows], axis=1))
+    return SnapshotTriangles(factors)

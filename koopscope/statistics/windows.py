@@ -1,0 +1,154 @@
+"""Which recorded rows a fit looks at: the window t1..t2, its lag, and the grid of snapshots inside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from koopscope.errors import StepError, UsageError, WindowError
+
+
+@dataclass(frozen=True)
+class Window:
+    """Recorded rows from t1 to t2, and the grid of snapshots one lag apart that ends exactly on t2.
+
+    Attributes
+    ----------
+    t1, t2
+        First and last training step of the window; both are recorded.
+    lag
+        Training steps between snapshots of the grid.
+    spacing
+        Training steps between recorded rows.
+    first_row, last_row
+        Rows of ``t1`` and ``t2`` in the recording.
+    """
+
+    t1: int
+    t2: int
+    lag: int
+    spacing: int
+    first_row: int
+    last_row: int
+
+    @property
+    def stride(self) -> int:
+        """Rows between snapshots of the grid."""
+        return self.lag // self.spacing
+
+    @property
+    def grid_rows(self) -> npt.NDArray[np.int64]:
+        """Rows of the snapshots, counted back from t2 so that they share its phase."""
+        backwards = np.arange(self.last_row, self.first_row - 1, -self.stride, dtype=np.int64)
+        return backwards[::-1]
+
+    @property
+    def n_snapshots(self) -> int:
+        """Number of snapshots in the grid."""
+        return (self.last_row - self.first_row) // self.stride + 1
+
+
+def choose_window(
+    steps: npt.NDArray[np.int64],
+    *,
+    t1: int | None = None,
+    t2: int | None = None,
+    lag: int | None = None,
+    lags_per_window: int | None = None,
+    min_snapshots: int = 3,
+) -> Window:
+    """Settle the window on the recorded steps.
+
+    Parameters
+    ----------
+    steps
+        Recorded training steps, strictly increasing.
+    t1, t2
+        Bounds in training steps; by default the first recorded step, and the end of the first four
+        fifths of the recording. Bounds between recorded steps move inwards.
+    lag
+        Training steps between snapshots, a multiple of the spacing. By default one spacing, or where
+        ``lags_per_window`` is given, the multiple nearest to ``(t2 - t1) / lags_per_window``.
+    min_snapshots
+        Fewest snapshots that the fit can use.
+
+    Raises
+    ------
+    WindowError
+        If the bounds lie outside the recording, or hold too few snapshots.
+    StepError
+        If the steps inside the window are not evenly spaced.
+
+    Examples
+    --------
+    >>> choose_window(np.arange(0, 1001, 5), t1=3, lags_per_window=100)
+    Window(t1=5, t2=800, lag=10, spacing=5, first_row=1, last_row=160)
+    """
+    first, last = int(steps[0]), int(steps[-1])
+    start = first if t1 is None else int(t1)
+    end = first + 4 * (last - first) // 5 if t2 is None else int(t2)
+    _check_bounds(start, end, first, last)
+    first_row = int(np.searchsorted(steps, start, side="left"))
+    last_row = int(np.searchsorted(steps, end, side="right")) - 1
+    if last_row - first_row + 1 < 3:
+        raise WindowError(
+            f"t1={start}..t2={end} holds {max(0, last_row - first_row + 1)} recorded snapshots, a fit needs "
+            f"at least 3; the recording has {steps.size} rows from step {first} to {last}"
+        )
+    spacing = _even_spacing(steps, first_row, last_row)
+    begin, finish = int(steps[first_row]), int(steps[last_row])
+    chosen = _choose_lag(lag, finish - begin, spacing, lags_per_window)
+    window = Window(begin, finish, chosen, spacing, first_row, last_row)
+    if window.n_snapshots < min_snapshots:
+        largest = (last_row - first_row) // (min_snapshots - 1) * spacing
+        raise WindowError(
+            f"a lag of {chosen} steps leaves {window.n_snapshots} snapshots in t1={begin}..t2={finish}, "
+            f"this fit needs at least {min_snapshots}; "
+            + (f"use --lag {largest} or less" if largest else "use a longer window or fewer delays")
+        )
+    return window
+
+
+def _check_bounds(start: int, end: int, first: int, last: int) -> None:
+    inside = f"the recording holds steps {first} to {last}"
+    if start < first or start > last:
+        raise WindowError(f"t1={start} is outside the recording; {inside}")
+    if end < first or end > last:
+        raise WindowError(f"t2={end} is outside the recording; {inside}")
+    if start >= end:
+        raise WindowError(f"t1={start} must come before t2={end}; {inside}")
+
+
+def _even_spacing(steps: npt.NDArray[np.int64], first_row: int, last_row: int) -> int:
+    differences = np.diff(steps[first_row : last_row + 1])
+    if np.all(differences == differences[0]):
+        return int(differences[0])
+    # Longest run of equal differences: between the places where the difference changes.
+    changes = np.flatnonzero(np.diff(differences)) + 1
+    bounds = np.concatenate([[0], changes, [differences.size]])
+    longest = int(np.argmax(np.diff(bounds)))
+    start = int(steps[first_row + bounds[longest]])
+    end = int(steps[first_row + bounds[longest + 1]])
+    where = int(steps[first_row + changes[0]])
+    raise StepError(
+        f"recorded steps are unevenly spaced inside t1..t2 (the spacing changes at step {where}); "
+        f"the longest even stretch is --t1 {start} --t2 {end}"
+    )
+
+
+def _choose_lag(lag: int | None, length: int, spacing: int, lags_per_window: int | None) -> int:
+    if lag is None:
+        if lags_per_window is None:
+            return spacing
+        return max(1, round(length / lags_per_window / spacing)) * spacing
+    if lag < 1:
+        raise UsageError(f"lag must be a positive number of training steps, got {lag}")
+    if lag % spacing:
+        nearest = max(1, round(lag / spacing)) * spacing
+        raise StepError(
+            f"lag={lag} is not a multiple of the recorded spacing of {spacing} steps; "
+            f"the nearest is {nearest}"
+        )
+    return int(lag)

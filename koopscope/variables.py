@@ -1,0 +1,123 @@
+"""The registry of every dimension and variable that koopscope creates: what it is, in which units.
+
+Each result passes through `check`, so that the documentation made from this table cannot drift from what
+the functions return.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+DIMS = {
+    "step": "recorded training steps",
+    "step_recorded": "recorded training steps, beside forecasts that have steps of their own",
+    "lead": "training steps after t2",
+    "group": "groups of one layer and size, in the order of the partition",
+    "member": "weights of a group",
+    "state": "coordinates an operator acts on: the group's weights, or reduced coordinates",
+    "state_next": "the same coordinates one lag later",
+    "mode": "eigenvalues of a group, largest modulus first",
+    "eigenvalue": "eigenvalues of all groups in one list",
+    "layer": "layers of the network",
+    "forecast": "fit, and the baselines hold and linear",
+    "tensor": "tensors of a recording",
+}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One entry of the registry.
+
+    ``dims`` are in order; ``kind`` is NumPy's dtype kind (f float, c complex, i integer, b boolean,
+    O string).
+    """
+
+    dims: tuple[str, ...]
+    kind: str
+    units: str
+    meaning: str
+
+
+VARIABLES = {
+    "operator": Variable(("group", "state_next", "state"), "f", "", "Koopman operator over one lag"),
+    "displacement": Variable(
+        ("group", "state"), "f", "weights", "forecast change over the first lag after t2"
+    ),
+    "basis": Variable(
+        ("group", "member", "state"), "f", "", "lifts a change of reduced coordinates to weights"
+    ),
+    "centre": Variable(("group", "member"), "f", "weights", "point the fitted pairs are centred on"),
+    "last": Variable(("group", "member"), "f", "weights", "weights at t2"),
+    "slope": Variable(
+        ("group", "member"), "f", "weights/step", "least-squares slope over the last fifth of the window"
+    ),
+    "member_index": Variable(("group", "member"), "i", "", "index in the flat order of all weights"),
+    "unit": Variable(("group",), "i", "", "output unit a group belongs to"),
+    "eigenvalue": Variable(("group", "mode"), "c", "per lag", "eigenvalue of the operator"),
+    "residual": Variable(("group", "mode"), "f", "", "one-lag error of the eigenfunction over its movement"),
+    "amplitude": Variable(
+        ("group", "mode"), "f", "weights/lag", "the mode's share of the forecast's first lag"
+    ),
+    "rank": Variable(("group",), "i", "", "singular directions kept"),
+    "condition": Variable(("group",), "f", "", "condition number of the fitted snapshots before truncation"),
+    "scale": Variable(("group",), "f", "weights", "root mean square length of a one-lag increment"),
+    "eigenvalue_per_step": Variable(
+        ("eigenvalue",), "c", "per step", "principal root: eigenvalue ** (1 / lag)"
+    ),
+    "modulus": Variable(("eigenvalue",), "f", "per lag", "absolute value of the eigenvalue"),
+    "growth_rate": Variable(
+        ("eigenvalue",), "f", "1/step", "log of the modulus over the lag; below 0 decays"
+    ),
+    "frequency": Variable(("eigenvalue",), "f", "cycles/step", "argument of the eigenvalue / (2 pi lag)"),
+    "e_folding_time": Variable(
+        ("eigenvalue",), "f", "steps", "steps in which the mode changes by a factor e"
+    ),
+    "relative_l2": Variable(("lead", "forecast"), "f", "", "|error|_2 / |evolution|_2"),
+    "error_to_evolution": Variable(
+        ("lead", "forecast"), "f", "", "median |error| / median |evolution| over the weights that moved"
+    ),
+    "skill_hold": Variable(("lead",), "f", "", "1 - |error|_2 / |error of hold|_2"),
+    "skill_linear": Variable(("lead",), "f", "", "1 - |error|_2 / |error of linear|_2"),
+    "moved": Variable(("lead",), "i", "", "number of weights that moved between t2 and t2 + lead"),
+    "recorded_loss": Variable(("step_recorded",), "f", "", "loss as recorded"),
+    "loss_at_t2": Variable((), "f", "", "loss at w(t2)"),
+    "loss_true": Variable(("lead",), "f", "", "loss at the recorded w(t2 + lead)"),
+    "loss_forecast": Variable(("lead",), "f", "", "loss at the forecast"),
+    "success": Variable(("lead",), "b", "", "the forecast's loss is below the loss at t2"),
+    "t_eq": Variable(
+        ("lead",), "f", "steps", "optimiser steps after t2 that first reach the forecast's loss"
+    ),
+    "t_eq_ratio": Variable(("lead",), "f", "", "t_eq / lead"),
+    "t_eq_censored": Variable(("lead",), "b", "", "not reached inside the recording: t_eq is a lower bound"),
+}
+
+_PREFIXES = {(), ("group",), ("layer",)}  # summaries repeat per layer and per group
+
+
+def check(dataset: xr.Dataset) -> xr.Dataset:
+    """Compare a result with the registry, give its variables their units and meaning, and return it.
+
+    Raises
+    ------
+    TypeError
+        If a variable is not registered, or has other dims or another dtype: a defect of koopscope.
+    """
+    for name, variable in dataset.data_vars.items():
+        entry = VARIABLES.get(str(name))
+        if entry is None:
+            raise TypeError(f"variable {name!r} is not registered in koopscope.variables")
+        dims = tuple(str(dim) for dim in variable.dims)
+        spread_over = dims[: len(dims) - len(entry.dims)]
+        as_registered = dims[len(spread_over) :] == entry.dims and spread_over in _PREFIXES
+        if not as_registered and dims != ("eigenvalue",):  # the long form of a spectrum
+            raise TypeError(f"{name!r} has dims {dims}, registered are {entry.dims}")
+        if variable.dtype.kind != entry.kind:
+            raise TypeError(f"{name!r} has dtype {variable.dtype}, registered is kind {entry.kind!r}")
+        variable.attrs["long_name"] = entry.meaning
+        if entry.units:
+            variable.attrs["units"] = entry.units
+    return dataset

@@ -1,0 +1,42 @@
+"""What all tests share: marks, and the shipped recordings of real training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--run-long", action="store_true", help="also run tests that take minutes")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--run-long"):
+        return
+    for item in items:
+        if "long" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="takes minutes; run with --run-long"))
+
+
+@pytest.fixture(scope="session")
+def root():
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def adadelta(root):
+    """Open the shipped smooth Adadelta recording."""
+    import koopscope
+
+    return koopscope.open_trajectory(root / "data" / "oscillator_adadelta.zarr")
+
+
+@pytest.fixture(scope="session")
+def adam(root):
+    """Open the shipped Adam recording, a plain HDF5 file."""
+    import koopscope
+
+    return koopscope.open_trajectory(root / "data" / "oscillator_adam.h5")

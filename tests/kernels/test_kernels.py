@@ -1,0 +1,108 @@
+"""Every kernel against its NumPy twin; the same table runs compiled and with NUMBA_DISABLE_JIT=1."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+
+import koopscope
+from koopscope.kernels.affine_steps import affine_steps
+from koopscope.kernels.increment_gram import increment_gram
+from koopscope.kernels.pair_triangle import pair_triangle
+
+EPS = np.finfo(np.float64).eps
+
+
+def walk(n_snapshots, n_weights, dtype, seed=0):
+    random = np.random.default_rng(seed)
+    path = random.normal(size=(n_snapshots, n_weights)).cumsum(axis=0) * 1e-3
+    return (path + random.normal(size=n_weights)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n_snapshots", "n_groups", "d"), [(3, 1, 1), (65, 3, 2), (66, 2, 5), (200, 4, 11)])
+def test_pair_triangle__keeps_all_inner_products(dtype, n_snapshots, n_groups, d):
+    snapshots = walk(n_snapshots, n_groups * d, dtype)
+    members = np.arange(n_groups * d).reshape(n_groups, d)[:, ::-1].copy()
+    first = snapshots[0][members].astype(np.float64)
+    triangles = pair_triangle(snapshots, members, first)
+    for group in range(n_groups):
+        pairs = reference.pair_matrix(snapshots, members[group], first[group])
+        triangle = triangles[group]
+        assert np.array_equal(triangle, np.triu(triangle))
+        scale = np.linalg.norm(pairs, axis=0)
+        # Backward error of Householder QR is a modest multiple of eps times each column's norm.
+        difference = np.abs(triangle.T @ triangle - pairs.T @ pairs)
+        assert np.all(difference <= 100 * EPS * np.outer(scale, scale))
+
+
+def test_pair_triangle__singular_values_keep_their_digits():
+    random = np.random.default_rng(1)
+    scales = np.array([1.0, 1e-5, 1e-10])
+    snapshots = random.normal(size=(300, 3)) * scales
+    members = np.arange(3)[None]
+    triangle = pair_triangle(snapshots, members, np.zeros((1, 3)))[0]
+    pairs = reference.pair_matrix(snapshots, members[0], 0.0)
+    found = np.linalg.svd(triangle[:, 1:4], compute_uv=False)
+    expected = np.linalg.svd(pairs[:, 1:4], compute_uv=False)
+    # A Gram matrix would lose the smallest (1e-10 squared is below eps).
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_pair_triangle__frozen_weight_is_exactly_zero():
+    snapshots = walk(100, 3, "float32")
+    snapshots[:, 1] = 0.1
+    members = np.arange(3)[None]
+    triangle = pair_triangle(snapshots, members, snapshots[0][members].astype(np.float64))[0]
+    assert np.all(triangle[:, 2] == 0.0)
+    assert np.all(triangle[:, 5] == 0.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n_snapshots", "n_groups", "d"), [(3, 2, 1), (20, 1, 600), (11, 3, 7)])
+def test_increment_gram__equals_twin(dtype, n_snapshots, n_groups, d):
+    snapshots = walk(n_snapshots, n_groups * d, dtype)
+    members = np.random.default_rng(2).permutation(n_groups * d).reshape(n_groups, d)
+    found = increment_gram(snapshots, members)
+    expected = reference.increment_gram(snapshots, members)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=10 * d * EPS * np.abs(expected).max())
+
+
+def test_increment_gram__adds_up_over_weights():
+    snapshots = walk(15, 40, "float32")
+    whole = increment_gram(snapshots, np.arange(40)[None])
+    halves = increment_gram(snapshots, np.arange(40).reshape(2, 20))
+    np.testing.assert_allclose(whole[0], halves.sum(axis=0), rtol=0, atol=1e-13 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("d", [1, 3, 8])
+def test_affine_steps__equals_twin(d):
+    random = np.random.default_rng(3)
+    operators = random.normal(size=(4, d, d)) / (2 * np.sqrt(d))
+    offsets = random.normal(size=(4, d))
+    counts = np.array([0, 1, 2, 7, 25, 64])
+    found = affine_steps(operators, offsets, counts)
+    expected = reference.affine_steps(operators, offsets, counts)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+    assert np.all(found[:, 0] == 0.0)
+
+
+def test_affine_steps__unit_eigenvalue_is_a_straight_line():
+    found = affine_steps(np.ones((1, 1, 1)), np.full((1, 1), 0.25), np.array([1_000_000]))
+    assert found[0, 0, 0] == 250_000.0
+
+
+def test_kernels__each_has_a_twin():
+    """A kernel without a plain NumPy twin is not finished; the triangle's twin builds its input."""
+    folder = Path(koopscope.__file__).parent / "kernels"
+    twins = {
+        node.name for node in ast.parse(Path(reference.__file__).read_text()).body if hasattr(node, "name")
+    }
+    aliases = {"pair_triangle": "pair_matrix"}
+    for path in folder.glob("*.py"):
+        if path.stem not in {"__init__", "accelerate"}:
+            assert aliases.get(path.stem, path.stem) in twins, path.stem

@@ -1,0 +1,60 @@
+"""Slow, plain NumPy twins of kernels and methods, written from the formulas; float64 throughout."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def pair_matrix(snapshots, members, reference):
+    """Rows ``[1 | w(t)-r | w(t+lag)-r]`` of one group."""
+    values = snapshots[:, members].astype(np.float64) - reference
+    return np.concatenate([np.ones((len(values) - 1, 1)), values[:-1], values[1:]], axis=1)
+
+
+def increment_gram(snapshots, members):
+    """``P_km = D_k . D_m`` of each group."""
+    increments = np.diff(snapshots.astype(np.float64), axis=0)
+    return np.stack([increments[:, group] @ increments[:, group].T for group in members])
+
+
+def affine_steps(operators, offsets, counts):
+    """Repeat ``z <- A z + b`` one step at a time."""
+    states = []
+    for operator, offset in zip(operators, offsets, strict=True):
+        z = np.zeros_like(offset)
+        path = [z]
+        for _ in range(max(counts)):
+            z = operator @ z + offset
+            path.append(z)
+        states.append([path[count] for count in counts])
+    return np.array(states)
+
+
+def paper_operator(snapshots, rtol=None):
+    """``U = F' pinv(F)`` written as ``((F' V) / s) U^T``; ``snapshots`` is ``(snapshot, weight)``."""
+    data = snapshots.astype(np.float64).T
+    now, following = data[:, :-1], data[:, 1:]
+    left, singular, right = np.linalg.svd(now, full_matrices=False)
+    tolerance = max(now.shape) * np.spacing(singular[0]) if rtol is None else rtol * singular[0]
+    kept = singular > tolerance
+    operator = ((following @ right[kept].T) / singular[kept]) @ left[:, kept].T
+    return operator, singular
+
+
+def affine_forecast(snapshots, n_lags, *, rtol, delays=1):
+    """Centred, truncated affine fit on stacked states by SVD of the data; the displacement after n lags."""
+    data = snapshots.astype(np.float64).T
+    n_columns = data.shape[1] - delays + 1
+    stacked = np.concatenate([data[:, shift : shift + n_columns] for shift in range(delays)])
+    now, following = stacked[:, :-1], stacked[:, 1:]
+    centre, mean_next = now.mean(axis=1), following.mean(axis=1)
+    left, singular, right = np.linalg.svd(now - centre[:, None], full_matrices=False)
+    kept = singular > rtol * singular[0]
+    left = left[:, kept]
+    reduced = left.T @ (following - mean_next[:, None]) @ right[kept].T / singular[kept]
+    intercept = left.T @ (mean_next - centre)
+    start = left.T @ (stacked[:, -1] - centre)
+    state = start.copy()
+    for _ in range(n_lags):
+        state = reduced @ state + intercept
+    return (left @ (state - start))[-data.shape[0] :]

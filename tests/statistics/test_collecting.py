@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import koopscope
+from koopscope import parallel
+from koopscope.errors import MemoryBudgetError, NonFiniteError, TrajectoryError, UsageError
+from koopscope.simulation import linear_run
+from koopscope.statistics import (
+    IncrementGrams,
+    PairTriangles,
+    SnapshotTriangles,
+    embed_delays,
+    gram_about_last,
+)
+from koopscope.trajectory import from_arrays
+
+
+def random_run(n_rows=60, seed=0, dtype="float32"):
+    random = np.random.default_rng(seed)
+    path = random.normal(size=(n_rows, 7, 6)).cumsum(axis=0)
+    bias = random.normal(size=(n_rows, 7)).cumsum(axis=0)
+    return from_arrays(np.arange(n_rows) * 2, {"a.weight": path.astype(dtype), "a.bias": bias.astype(dtype)})
+
+
+def test_collect__snapshots_are_the_grid_rows():
+    run = random_run()
+    statistics = koopscope.collect(run, "node", t1=10, t2=90, lag=6)
+    grid = statistics.grid
+    rows = grid.window.grid_rows
+    expected = np.concatenate([run["a.weight"].values.reshape(60, -1), run["a.bias"].values], axis=1)
+    assert np.array_equal(grid.snapshots, expected[rows])
+    assert grid.snapshots.dtype == np.float32
+
+
+def test_collect__slope_is_the_least_squares_line_of_the_last_fifth(monkeypatch):
+    run = random_run(dtype="float64")
+    monkeypatch.setattr("koopscope.statistics.grid.READ_BLOCK", 7 * 6 * 8 * 5)  # five rows at a time
+    grid = koopscope.collect(run, "node", t1=0, t2=100).grid
+    steps = run.step.values[40:51]
+    values = np.concatenate([run["a.weight"].values.reshape(60, -1), run["a.bias"].values], axis=1)[40:51]
+    expected = np.polyfit(steps, values, 1)[0]
+    np.testing.assert_allclose(grid.slope, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 3, 7, 1000])
+def test_collect__same_bits_for_any_block_of_rows(rows_at_once, monkeypatch):
+    """Except the slope, whose sum is ordered by blocks: equal to rounding."""
+    run = random_run()
+    whole = koopscope.collect(run, "node", t2=100, lag=4)
+    monkeypatch.setattr("koopscope.statistics.grid.READ_BLOCK", rows_at_once * 7 * 6 * 4)
+    parts = koopscope.collect(run, "node", t2=100, lag=4)
+    assert np.array_equal(whole.grid.snapshots, parts.grid.snapshots)
+    assert np.array_equal(whole.blocks[0].kind.factors, parts.blocks[0].kind.factors)
+    assert whole.grid.increment_correlation == parts.grid.increment_correlation
+    np.testing.assert_allclose(whole.grid.slope, parts.grid.slope, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("partition", "method", "delays", "kind"),
+    [
+        ("node", "affine", 1, PairTriangles),
+        ("node", "paper", 1, PairTriangles),
+        ("node", "affine", 3, IncrementGrams),
+        ("layer", "affine", 1, IncrementGrams),
+        ("layer", "paper", 1, SnapshotTriangles),
+        ("weight", "affine", 1, PairTriangles),
+    ],
+)
+def test_collect__keeps_the_statistic_that_serves(partition, method, delays, kind):
+    statistics = koopscope.collect(random_run(), partition, method=method, delays=delays, lag=2)
+    assert all(isinstance(block.kind, kind) for block in statistics.blocks)
+
+
+def test_gram_about_last__equals_centring_first():
+    statistics = koopscope.collect(random_run(), "layer", lag=2, delays=3)
+    centred = statistics.grid.snapshots.astype(np.float64)
+    centred = centred - centred[-1]
+    gram = gram_about_last(statistics.blocks[0].kind)[0]
+    np.testing.assert_allclose(gram, centred @ centred.T, rtol=1e-10, atol=1e-8)
+    stacked = np.concatenate([centred[shift : len(centred) - 2 + shift] for shift in range(3)], axis=1)
+    np.testing.assert_allclose(embed_delays(gram[None], 3)[0], stacked @ stacked.T, rtol=1e-10, atol=1e-8)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_collect__non_finite_names_tensor_and_first_step(bad):
+    run = random_run()
+    run["a.bias"][31, 2] = bad
+    run["a.bias"][33, 0] = bad
+    with pytest.raises(NonFiniteError, match=r"a\.bias holds .* at step 62, .*--t2 60"):
+        koopscope.collect(run, "node", lag=20)
+    koopscope.collect(run, "node", t2=60)  # outside the window it does no harm
+
+
+def test_collect__nothing_after_t2_is_read():
+    run = random_run()
+    before = koopscope.fit(run, "node", t2=60, lag=2)
+    run["a.weight"][31:] = 1e9
+    after = koopscope.fit(run, "node", t2=60, lag=2)
+    assert before["a"].to_dataset().identical(after["a"].to_dataset())
+
+
+def test_collect__beyond_the_memory_budget_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(parallel, "MEMORY_BUDGET", 1000)
+    with pytest.raises(MemoryBudgetError, match="larger --lag"):
+        koopscope.collect(random_run(), "node", lag=2)
+
+
+@pytest.mark.parametrize("settings", [{"method": "magic"}, {"delays": 0}, {"method": "paper", "delays": 2}])
+def test_collect__settings_that_cannot_be_used(settings):
+    with pytest.raises(UsageError):
+        koopscope.collect(random_run(), "node", **settings)
+
+
+def test_collect__not_a_trajectory():
+    import xarray as xr
+
+    with pytest.raises(TrajectoryError, match="open_trajectory"):
+        koopscope.collect(xr.Dataset({"x": ("step", np.zeros(5))}))
+
+
+def test_collect__half_precision_is_widened_exactly():
+    run = random_run(dtype="float16")
+    statistics = koopscope.collect(run, "node", lag=2)
+    assert statistics.grid.snapshots.dtype == np.float32
+    rows = statistics.grid.window.grid_rows
+    assert np.array_equal(statistics.grid.snapshots[:, 42:], run["a.bias"].values[rows])
+
+
+def test_collect__progress_is_told_in_order():
+    heard = []
+    koopscope.collect(linear_run(), "node", progress=lambda *event: heard.append(event))
+    reading = [(done, total) for stage, done, total in heard if stage == "reading weights"]
+    assert reading == sorted(reading)
+    assert reading[-1] == (26, 26)
