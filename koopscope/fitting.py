@@ -38,6 +38,7 @@ def fit(
     t2: int | None = None,
     lag: int | None = None,
     delays: int = 1,
+    average: int = 1,
     rtol: float | None = None,
     rank: int | None = None,
     progress: bool | Listener | None = None,
@@ -45,7 +46,8 @@ def fit(
     """Fit one Koopman operator a group of weights on the window t1..t2.
 
     ``paper``: ``U = F' pinv(F)`` on raw snapshots, as published. ``affine``: centred pairs with the
-    intercept kept apart, truncated at ``rtol``; with ``delays=q`` on states that stack q snapshots.
+    intercept kept apart, truncated at ``rtol``; with ``delays=q`` on states that stack q snapshots, with
+    ``average=K`` on means of K recorded rows.
 
     Parameters
     ----------
@@ -63,6 +65,9 @@ def fit(
         multiple nearest to a hundredth of the window for ``affine``.
     delays
         Snapshots stacked into one state.
+    average
+        Recorded rows averaged into one snapshot, for runs with gradient noise. Forecasts then start from
+        the last mean, not from w(t2).
     rtol
         Tolerance of the truncation relative to the largest singular value. By default 1e-5 for
         ``affine``, 1e-6 with delays, and the source's own tolerance (rounding) for ``paper``.
@@ -76,8 +81,8 @@ def fit(
     xr.DataTree
         One child a layer, split by group size where sizes differ, each with ``operator``,
         ``displacement``, ``eigenvalue``, ``residual``, ``amplitude``, ``rank``, ``condition``, ``scale``,
-        ``centre``, ``last``, ``slope``, ``member_index`` and, for wide groups, ``basis``. The root holds
-        every setting. The tree alone suffices for `predict`.
+        ``centre``, ``origin``, ``last``, ``slope``, ``member_index`` and, for wide groups, ``basis``. The
+        root holds every setting. The tree alone suffices for `predict`.
 
     Raises
     ------
@@ -99,10 +104,18 @@ def fit(
     _check_truncation(method, rtol, rank)
     if isinstance(trajectory, Statistics):
         statistics = trajectory
-        _check_agreement(statistics, method=method, delays=delays, t1=t1, t2=t2, lag=lag)
+        _check_agreement(statistics, method=method, delays=delays, average=average, t1=t1, t2=t2, lag=lag)
     else:
         statistics = collect(
-            trajectory, partition, method=method, t1=t1, t2=t2, lag=lag, delays=delays, progress=progress
+            trajectory,
+            partition,
+            method=method,
+            t1=t1,
+            t2=t2,
+            lag=lag,
+            delays=delays,
+            average=average,
+            progress=progress,
         )
     settings = _Settings(_default_rtol(statistics, rtol), rank)
     started = time.perf_counter()
@@ -129,11 +142,12 @@ def _check_agreement(statistics: Statistics, **asked: Any) -> None:
     held = {
         "method": statistics.method,
         "delays": statistics.delays,
+        "average": window.average,
         "t1": window.t1,
         "t2": window.t2,
         "lag": window.lag,
     }
-    defaults = {"method": "affine", "delays": 1, "t1": None, "t2": None, "lag": None}
+    defaults = {"method": "affine", "delays": 1, "average": 1, "t1": None, "t2": None, "lag": None}
     for name, value in asked.items():
         if value != defaults[name] and value != held[name]:
             raise UsageError(
@@ -157,6 +171,7 @@ def _fit_block(statistics: Statistics, block: BlockStatistics, settings: _Settin
         "operator": (("group", "state_next", "state"), operators.operator),
         "displacement": (("group", "state"), operators.displacement),
         "centre": (("group", "member"), operators.centre),
+        "origin": (("group", "member"), grid.origin[members]),
         "last": (("group", "member"), grid.last[members]),
         "slope": (("group", "member"), grid.slope[members]),
         "member_index": (("group", "member"), members),
@@ -178,10 +193,10 @@ def _solve(statistics: Statistics, block: BlockStatistics, settings: _Settings) 
     snapshots = statistics.grid.snapshots
     members = block.block.members
     if isinstance(block.kind, PairTriangles):
-        last = statistics.grid.last[members]
+        origin = statistics.grid.origin[members]
         if statistics.method == "paper":
-            return solve_paper(block.kind, last, rtol=settings.rtol)
-        return solve_affine(block.kind, last, rtol=settings.rtol or 0.0, rank=settings.rank)
+            return solve_paper(block.kind, origin, rtol=settings.rtol)
+        return solve_affine(block.kind, origin, rtol=settings.rtol or 0.0, rank=settings.rank)
     of_groups = np.moveaxis(snapshots[:, members], 0, -1).astype(np.float64)
     if isinstance(block.kind, SnapshotTriangles):
         return solve_paper_wide(block.kind, of_groups, rtol=settings.rtol)
@@ -202,6 +217,8 @@ def _describe(statistics: Statistics, settings: _Settings, seconds_fit: float) -
         "spacing": window.spacing,
         "n_snapshots": window.n_snapshots,
         "delays": statistics.delays,
+        "average": window.average,
+        "origin_offset": window.origin_offset,
         "rtol": settings.rtol,
         "rank": settings.rank,
         "increment_correlation": statistics.grid.increment_correlation,

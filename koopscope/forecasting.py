@@ -22,7 +22,8 @@ def predict(fit: xr.DataTree, lead: int | Sequence[int] | npt.NDArray[np.int64])
 
     The displacement is what moves: ``w(t2 + m lag) = w(t2) + basis z(m)``, with ``z(m)`` by binary powers
     of the affine map. A lead between multiples of the lag interpolates linearly between the
-    displacements on either side. Lead 0 is w(t2) exactly.
+    displacements on either side. Lead 0 is w(t2) exactly. Where rows were averaged, the last mean takes
+    the place of w(t2), and leads are counted from the middle of its rows.
 
     Parameters
     ----------
@@ -65,7 +66,8 @@ def predict(fit: xr.DataTree, lead: int | Sequence[int] | npt.NDArray[np.int64])
     weights = fitted_weights(fit)
     flat = np.empty((leads.size, weights.size))
     for block in fitted_blocks(fit):
-        forecast = block["last"].to_numpy() + displacements(block, leads, int(fit.attrs["lag"]))
+        since_origin = leads + float(fit.attrs["origin_offset"])
+        forecast = block["origin"].to_numpy() + displacements(block, since_origin, int(fit.attrs["lag"]))
         flat[:, block["member_index"].to_numpy()] = forecast
     finite = np.isfinite(flat).all(axis=1)
     variables = {
@@ -80,6 +82,7 @@ def predict(fit: xr.DataTree, lead: int | Sequence[int] | npt.NDArray[np.int64])
             "koopscope_result": "forecast",
             "t2": t2,
             "lag": int(fit.attrs["lag"]),
+            "average": int(fit.attrs["average"]),
             "partition": fit.attrs["partition"],
             "method": fit.attrs["method"],
             "diverged": leads[~finite].tolist(),
@@ -103,9 +106,10 @@ def check_leads(lead: int | Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArra
     return leads.astype(np.int64)
 
 
-def displacements(block: xr.Dataset, leads: npt.NDArray[np.int64], lag: int) -> npt.NDArray[np.float64]:
-    """Forecast change from w(t2) of the groups of one block, shape ``(lead, group, member)``."""
-    below, remainder = np.divmod(leads, lag)
+def displacements(block: xr.Dataset, leads: npt.NDArray[np.float64], lag: int) -> npt.NDArray[np.float64]:
+    """Forecast change from the origin of the groups of one block, shape ``(lead, group, member)``."""
+    whole, remainder = np.divmod(leads, lag)
+    below = whole.astype(np.int64)
     counts, position = np.unique(np.concatenate([below, below + (remainder > 0)]), return_inverse=True)
     operators = np.ascontiguousarray(block["operator"].to_numpy())
     offsets = np.ascontiguousarray(block["displacement"].to_numpy())

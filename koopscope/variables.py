@@ -23,7 +23,7 @@ DIMS = {
     "mode": "eigenvalues of a group, largest modulus first",
     "eigenvalue": "eigenvalues of all groups in one list",
     "layer": "layers of the network",
-    "forecast": "fit, and the baselines hold and linear",
+    "forecast": "fit, and the baselines hold, linear and, where rows are averaged, mean",
     "tensor": "tensors of a recording",
 }
 
@@ -51,10 +51,9 @@ VARIABLES = {
         ("group", "member", "state"), "f", "", "lifts a change of reduced coordinates to weights"
     ),
     "centre": Variable(("group", "member"), "f", "weights", "point the fitted pairs are centred on"),
+    "origin": Variable(("group", "member"), "f", "weights", "where forecasts start: w(t2), or the last mean"),
     "last": Variable(("group", "member"), "f", "weights", "weights at t2"),
-    "slope": Variable(
-        ("group", "member"), "f", "weights/step", "least-squares slope over the last fifth of the window"
-    ),
+    "slope": Variable(("group", "member"), "f", "weights/step", "least-squares slope of the baseline linear"),
     "member_index": Variable(("group", "member"), "i", "", "index in the flat order of all weights"),
     "unit": Variable(("group",), "i", "", "output unit a group belongs to"),
     "eigenvalue": Variable(("group", "mode"), "c", "per lag", "eigenvalue of the operator"),
@@ -82,6 +81,7 @@ VARIABLES = {
     ),
     "skill_hold": Variable(("lead",), "f", "", "1 - |error|_2 / |error of hold|_2"),
     "skill_linear": Variable(("lead",), "f", "", "1 - |error|_2 / |error of linear|_2"),
+    "skill_mean": Variable(("lead",), "f", "", "1 - |error|_2 / |error of mean|_2"),
     "moved": Variable(("lead",), "i", "", "number of weights that moved between t2 and t2 + lead"),
     "recorded_loss": Variable(("step_recorded",), "f", "", "loss as recorded"),
     "loss_at_t2": Variable((), "f", "", "loss at w(t2)"),

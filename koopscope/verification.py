@@ -14,7 +14,7 @@ from koopscope.fit_tree import fitted_blocks, fitted_weights, require_kind
 from koopscope.forecasting import check_leads, predict
 from koopscope.loss import loss_figures
 from koopscope.metrics import Floats, error_to_evolution, moved_count, relative_l2, skill
-from koopscope.operators import BASELINES, baseline_displacements
+from koopscope.operators import baseline_displacements
 from koopscope.trajectory import tensor_names, validate
 from koopscope.variables import check
 from koopscope.weight_vector import WeightVector
@@ -32,8 +32,8 @@ def verify(
     """Measure a fit's forecast against the true evolution after t2.
 
     ``error = forecast - true`` and ``evolution = true(t2 + lead) - w(t2)``, per weight; their summaries
-    per group, layer and network, each beside ``hold`` (stay at w(t2)) and ``linear`` (the slope of the
-    window's last fifth).
+    per group, layer and network, each beside ``hold`` (stay at w(t2)), ``linear`` (the slope of the
+    window's last fifth) and, where rows are averaged, ``mean`` (stay at the last mean).
 
     Parameters
     ----------
@@ -182,11 +182,14 @@ def _flat_forecast(forecast: xr.Dataset, weights: WeightVector) -> Floats:
 def _flat_baselines(
     fit: xr.DataTree, weights: WeightVector, leads: npt.NDArray[np.int64]
 ) -> dict[str, Floats]:
-    flat = {name: np.empty((leads.size, weights.size)) for name in BASELINES}
+    flat: dict[str, Floats] = {}
     for block in fitted_blocks(fit):
-        moves = baseline_displacements(block["slope"].to_numpy(), leads)
-        for name in BASELINES:
-            flat[name][:, block["member_index"].to_numpy()] = moves[name]
+        start = block["origin"].to_numpy() - block["last"].to_numpy()
+        offset = float(fit.attrs["origin_offset"])
+        moves = baseline_displacements(start, block["slope"].to_numpy(), leads, origin_offset=offset)
+        for name, move in moves.items():
+            columns = flat.setdefault(name, np.empty((leads.size, weights.size)))
+            columns[:, block["member_index"].to_numpy()] = move
     return flat
 
 
@@ -201,7 +204,7 @@ def _summary(errors: Mapping[str, Floats], evolution: Floats, over: str | None =
         ),
     }
     variables: dict[str, Any] = {name: ((*dims, "forecast"), values) for name, values in data.items()}
-    for name in BASELINES:
+    for name in list(errors)[1:]:
         variables[f"skill_{name}"] = (dims, skill(errors["fit"], errors[name]))
     variables["moved"] = (dims, moved_count(evolution))
     return check(xr.Dataset(variables, coords={"forecast": np.array(list(errors), dtype=object)}))

@@ -6,6 +6,7 @@ import ast
 import configparser
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,25 @@ def test_wheel__lists_every_folder_of_the_tree():
 def test_files__are_one_idea_long():
     for path in [*MODULES, *(ROOT / "cli").rglob("*.py")]:
         assert len(path.read_text().splitlines()) <= 350, path
+
+
+def test_wheel__holds_exactly_the_files_of_the_tree():
+    """Compares what pip installed with this tree, byte for byte."""
+    try:
+        installed = metadata.files("koopscope") or []
+    except metadata.PackageNotFoundError:
+        pytest.skip("koopscope is not installed here; python -m pip install . first")
+    files = {str(file): file for file in installed if file.parts[0] in ("koopscope", "koopscope_cli")}
+    files = {name: file for name, file in files.items() if file.suffix in (".py", ".typed")}
+    if not files:
+        pytest.skip("koopscope is installed editable: there are no copies to compare")
+    tree = {
+        str(path.relative_to(base)): path
+        for base in (ROOT, ROOT / "cli")
+        for folder in ("koopscope", "koopscope_cli")
+        for path in (base / folder).rglob("*")
+        if path.suffix in (".py", ".typed")
+    }
+    assert set(files) == set(tree)
+    for name, path in tree.items():
+        assert files[name].locate().read_bytes() == path.read_bytes(), f"{name}: installed copy is stale"

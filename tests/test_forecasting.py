@@ -70,3 +70,58 @@ def test_predict__warns_where_an_even_lag_cannot_see_an_alternation():
         koopscope.predict(even, 13)
     koopscope.predict(even, 14)
     koopscope.predict(odd, 13)
+
+
+def noisy_line(n_rows=401, noise=0.5, seed=0):
+    """A straight drift under white noise: means see it, single rows do not."""
+    random = np.random.default_rng(seed)
+    steps = np.arange(n_rows) * 2
+    line = steps[:, None, None] * np.array([[1e-2, -2e-2, 3e-2]])
+    return from_arrays(steps, {"a.weight": line + noise * random.normal(size=line.shape)})
+
+
+def test_average__snapshots_are_means_of_rows():
+    run = noisy_line()
+    grid = koopscope.collect(run, "layer", t2=600, lag=40, average=8).grid
+    assert grid.snapshots.dtype == np.float64
+    for snapshot, row in zip(grid.snapshots, grid.window.grid_rows, strict=True):
+        expected = run["a.weight"].values[row - 7 : row + 1].mean(axis=0).ravel()
+        np.testing.assert_allclose(snapshot, expected, rtol=1e-13)
+    assert np.array_equal(grid.last, run["a.weight"].sel(step=600).values.ravel())
+
+
+def test_average__means_are_the_same_for_any_block_of_rows(monkeypatch):
+    run = noisy_line()
+    whole = koopscope.collect(run, "layer", t2=600, lag=40, average=8).grid
+    monkeypatch.setattr("koopscope.statistics.grid.READ_BLOCK", 3 * 8 * 5)
+    parts = koopscope.collect(run, "layer", t2=600, lag=40, average=8).grid
+    assert np.array_equal(whole.snapshots, parts.snapshots)
+
+
+def test_average__leads_count_from_the_middle_of_the_last_mean():
+    """Without noise the line is exact, so the forecast must land on it whatever the averaging."""
+    run = noisy_line(noise=0.0)
+    for average in (1, 2, 9):
+        fit = koopscope.fit(run, "layer", t2=600, lag=40, average=average)
+        assert fit.attrs["origin_offset"] == average - 1
+        forecast = koopscope.predict(fit, [0, 40, 120])
+        truth = run["a.weight"].sel(step=[600, 640, 720]).values
+        np.testing.assert_allclose(forecast["a.weight"].values, truth, rtol=0, atol=1e-9)
+
+
+def test_average__stands_beside_the_mean_and_beats_single_rows_in_noise():
+    run = noisy_line()
+    errors = {}
+    for average in (1, 40):
+        fit = koopscope.fit(run, "layer", t2=600, lag=80, average=average, rank=1)
+        errors[average] = koopscope.verify(fit, run, 200)
+    assert errors[40]["forecast"].values.tolist() == ["fit", "hold", "linear", "mean"]
+    assert float(errors[40]["skill_mean"][0]) > 0
+    figures = {average: float(v["relative_l2"].sel(forecast="fit")[0]) for average, v in errors.items()}
+    assert figures[40] < figures[1]
+
+
+@pytest.mark.parametrize("settings", [{"average": 0}, {"average": 30, "lag": 40}])
+def test_average__settings_that_cannot_be_used(settings):
+    with pytest.raises(UsageError, match="average"):
+        koopscope.fit(noisy_line(), "layer", t2=600, **settings)

@@ -5,13 +5,12 @@ import the statistics only.
 """
 
 from koopscope.operators.affine import solve_affine
-from koopscope.operators.baselines import BASELINES, baseline_displacements
+from koopscope.operators.baselines import baseline_displacements
 from koopscope.operators.delay import solve_delay
 from koopscope.operators.model import Floats, Operators
 from koopscope.operators.paper import solve_paper, solve_paper_wide
 
 __all__ = [
-    "BASELINES",
     "Floats",
     "Operators",
     "baseline_displacements",

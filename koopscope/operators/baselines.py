@@ -7,24 +7,32 @@ import numpy.typing as npt
 
 from koopscope.operators.model import Floats
 
-BASELINES = ("hold", "linear")
 
-
-def baseline_displacements(slope: Floats, leads: npt.NDArray[np.int64]) -> dict[str, Floats]:
+def baseline_displacements(
+    start: Floats, slope: Floats, leads: npt.NDArray[np.int64], *, origin_offset: float
+) -> dict[str, Floats]:
     """Displacement from w(t2) that each baseline forecasts.
 
-    ``hold`` stays at w(t2); ``linear`` continues the least-squares slope of the window's last fifth.
+    ``hold`` stays at w(t2). ``linear`` continues the least-squares slope from where forecasts start.
+    ``mean``, only where rows are averaged, stays at the last mean.
 
     Parameters
     ----------
+    start
+        Where forecasts start, from w(t2), shape ``(group, member)``: zero without averaging.
     slope
         Change per training step, shape ``(group, member)``.
     leads
         Training steps after t2, shape ``(lead,)``.
+    origin_offset
+        Training steps from the start of forecasts to t2.
 
     Returns
     -------
     One array of shape ``(lead, group, member)`` a baseline.
     """
-    linear = leads[:, None, None] * slope
-    return {"hold": np.zeros_like(linear), "linear": linear}
+    linear = start + (leads + origin_offset)[:, None, None] * slope
+    baselines = {"hold": np.zeros_like(linear), "linear": linear}
+    if origin_offset:
+        baselines["mean"] = np.broadcast_to(start, linear.shape).copy()
+    return baselines

@@ -74,6 +74,7 @@ def collect(
     t2: int | None = None,
     lag: int | None = None,
     delays: int = 1,
+    average: int = 1,
     progress: bool | Listener | None = None,
 ) -> Statistics:
     """Read the window of a trajectory once and keep the statistics that operators are solved from.
@@ -96,6 +97,9 @@ def collect(
         multiple nearest to a hundredth of the window for ``affine``.
     delays
         Snapshots stacked into one state; more than 1 needs ``method="affine"``.
+    average
+        Recorded rows averaged into one snapshot, for runs with gradient noise; the lag must hold at least
+        as many rows. More than 1 needs ``method="affine"``.
     progress
         ``True`` for lines on stderr, or a listener (see `koopscope.progress`).
 
@@ -118,7 +122,7 @@ def collect(
     ['fc1', 'fc2']
     """
     tell = listener(progress)
-    _check_settings(method, delays)
+    _check_settings(method, delays, average)
     validate(trajectory)
     resolved = Partition.parse(partition)
     weights = WeightVector.of(trajectory)
@@ -128,6 +132,7 @@ def collect(
         t1=t1,
         t2=t2,
         lag=lag,
+        average=average,
         lags_per_window=None if method == "paper" else LAGS_PER_WINDOW,
         min_snapshots=2 + delays,
     )
@@ -141,13 +146,13 @@ def collect(
     return Statistics(grid, str(resolved), method, delays, collected, seconds, source)
 
 
-def _check_settings(method: str, delays: int) -> None:
+def _check_settings(method: str, delays: int, average: int) -> None:
     if method not in METHODS:
         raise UsageError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     if delays < 1:
         raise UsageError(f"delays must be at least 1, got {delays}")
-    if delays > 1 and method == "paper":
-        raise UsageError("delays need method='affine': the paper's operator maps single snapshots")
+    if method == "paper" and (delays > 1 or average > 1):
+        raise UsageError("delays and average need method='affine': the paper's operator maps single rows")
 
 
 def _collect_block(

@@ -28,9 +28,13 @@ class Grid:
     Attributes
     ----------
     snapshots
-        Weights at the grid's steps, shape ``(snapshot, weight)``, in the recorded precision.
+        Weights at the grid's steps, shape ``(snapshot, weight)``, in the recorded precision; float64 means
+        where rows are averaged.
+    last
+        Weights at t2 as recorded, shape ``(weight,)``.
     slope
-        Least-squares change per training step over the last fifth of the window, shape ``(weight,)``.
+        Least-squares change per training step, shape ``(weight,)``: over the last fifth of the window, or
+        over all of it where rows are averaged.
     increment_correlation
         Correlation of consecutive increments just before t2: near -1 where the run alternates.
     fingerprint
@@ -40,13 +44,14 @@ class Grid:
     weights: WeightVector
     window: Window
     snapshots: npt.NDArray[Any]
+    last: npt.NDArray[np.float64]
     slope: npt.NDArray[np.float64]
     increment_correlation: float
     fingerprint: str
 
     @property
-    def last(self) -> npt.NDArray[np.float64]:
-        """Weights at t2, shape ``(weight,)``."""
+    def origin(self) -> npt.NDArray[np.float64]:
+        """Where forecasts start, shape ``(weight,)``: the last snapshot, w(t2) unless rows are averaged."""
         return np.asarray(self.snapshots[-1], np.float64)
 
 
@@ -61,14 +66,14 @@ def read_grid(trajectory: xr.Dataset, weights: WeightVector, window: Window, tel
         If the snapshots alone exceed the memory budget.
     """
     # float16 is widened: kernels know float32 and float64 only, and widening is exact.
-    dtype = np.result_type(weights.dtype, np.float32)
+    dtype = np.result_type(weights.dtype, np.float32 if window.average == 1 else np.float64)
     require_memory(
         window.n_snapshots * weights.size * dtype.itemsize,
         f"a grid of {window.n_snapshots} snapshots of {weights.size} weights",
         "use a larger --lag, a shorter window, or fewer tensors (--include, --exclude)",
     )
     steps = trajectory["step"].to_numpy()
-    snapshots = np.empty((window.n_snapshots, weights.size), dtype)
+    snapshots = np.zeros((window.n_snapshots, weights.size), dtype)
     slope = np.zeros(weights.size)
     tail_rows = min(OSCILLATION_ROWS, window.last_row - window.first_row + 1)
     tail = np.empty((tail_rows, weights.size), dtype)
@@ -81,6 +86,7 @@ def read_grid(trajectory: xr.Dataset, weights: WeightVector, window: Window, tel
         weights,
         window,
         snapshots,
+        tail[-1].astype(np.float64),
         slope,
         _increment_correlation(tail),
         _fingerprint(weights, steps, snapshots),
@@ -107,8 +113,7 @@ def _read_tensor(
         stop = min(start + rows_at_once, window.last_row + 1)
         rows = np.asarray(variable[start:stop].values).reshape(stop - start, slot.size)
         _require_finite(rows, slot.name, steps[start:stop])
-        inside = slice(*np.searchsorted(grid_rows, [start, stop]))
-        snapshots[inside] = rows[grid_rows[inside] - start]
+        _add_snapshots(snapshots, rows, start, grid_rows, window.average)
         trend.add(rows, start)
         if stop > tail_start:
             first = max(start, tail_start)
@@ -116,11 +121,32 @@ def _read_tensor(
     slope[:] = trend.slope()
 
 
+def _add_snapshots(
+    snapshots: npt.NDArray[Any],
+    rows: npt.NDArray[Any],
+    start: int,
+    grid_rows: npt.NDArray[np.int64],
+    average: int,
+) -> None:
+    """Put a block of rows where it belongs in the snapshots: copied, or as its share of a mean."""
+    if average == 1:
+        inside = slice(*np.searchsorted(grid_rows, [start, start + rows.shape[0]]))
+        snapshots[inside] = rows[grid_rows[inside] - start]
+        return
+    number = np.arange(start, start + rows.shape[0])
+    snapshot = np.minimum(np.searchsorted(grid_rows, number), grid_rows.size - 1)
+    distance = grid_rows[snapshot] - number
+    used = (distance >= 0) & (distance < average)
+    np.add.at(snapshots, snapshot[used], rows[used].astype(np.float64) / average)
+
+
 class _LinearTrend:
-    """Least-squares slope of every weight over the last fifth of the window, summed block by block."""
+    """Least-squares slope of every weight over the end of the window, summed block by block."""
 
     def __init__(self, steps: npt.NDArray[np.int64], window: Window) -> None:
-        begin = window.t2 - (window.t2 - window.t1) / LINEAR_SHARE
+        # Noise that calls for averaging also calls for the longest line there is.
+        share = LINEAR_SHARE if window.average == 1 else 1
+        begin = window.t2 - (window.t2 - window.t1) / share
         first = min(int(np.searchsorted(steps, begin, side="left")), window.last_row - 1)
         times = steps[first : window.last_row + 1].astype(np.float64)
         self._first = first

@@ -24,6 +24,8 @@ class Window:
         Training steps between recorded rows.
     first_row, last_row
         Rows of ``t1`` and ``t2`` in the recording.
+    average
+        Recorded rows averaged into one snapshot, the last of which gives the snapshot its step.
     """
 
     t1: int
@@ -32,6 +34,7 @@ class Window:
     spacing: int
     first_row: int
     last_row: int
+    average: int = 1
 
     @property
     def stride(self) -> int:
@@ -41,13 +44,19 @@ class Window:
     @property
     def grid_rows(self) -> npt.NDArray[np.int64]:
         """Rows of the snapshots, counted back from t2 so that they share its phase."""
-        backwards = np.arange(self.last_row, self.first_row - 1, -self.stride, dtype=np.int64)
+        first_whole = self.first_row + self.average - 1
+        backwards = np.arange(self.last_row, first_whole - 1, -self.stride, dtype=np.int64)
         return backwards[::-1]
 
     @property
     def n_snapshots(self) -> int:
         """Number of snapshots in the grid."""
-        return (self.last_row - self.first_row) // self.stride + 1
+        return (self.last_row - self.first_row - self.average + 1) // self.stride + 1
+
+    @property
+    def origin_offset(self) -> float:
+        """Training steps from the middle of the last snapshot's rows to t2; 0 without averaging."""
+        return (self.average - 1) * self.spacing / 2
 
 
 def choose_window(
@@ -56,6 +65,7 @@ def choose_window(
     t1: int | None = None,
     t2: int | None = None,
     lag: int | None = None,
+    average: int = 1,
     lags_per_window: int | None = None,
     min_snapshots: int = 3,
 ) -> Window:
@@ -71,6 +81,8 @@ def choose_window(
     lag
         Training steps between snapshots, a multiple of the spacing. By default one spacing, or where
         ``lags_per_window`` is given, the multiple nearest to ``(t2 - t1) / lags_per_window``.
+    average
+        Recorded rows averaged into one snapshot; the lag must hold at least as many.
     min_snapshots
         Fewest snapshots that the fit can use.
 
@@ -84,7 +96,7 @@ def choose_window(
     Examples
     --------
     >>> choose_window(np.arange(0, 1001, 5), t1=3, lags_per_window=100)
-    Window(t1=5, t2=800, lag=10, spacing=5, first_row=1, last_row=160)
+    Window(t1=5, t2=800, lag=10, spacing=5, first_row=1, last_row=160, average=1)
     """
     first, last = int(steps[0]), int(steps[-1])
     start = first if t1 is None else int(t1)
@@ -99,14 +111,14 @@ def choose_window(
         )
     spacing = _even_spacing(steps, first_row, last_row)
     begin, finish = int(steps[first_row]), int(steps[last_row])
-    chosen = _choose_lag(lag, finish - begin, spacing, lags_per_window)
-    window = Window(begin, finish, chosen, spacing, first_row, last_row)
+    chosen = _choose_lag(lag, finish - begin, spacing, lags_per_window, average)
+    window = Window(begin, finish, chosen, spacing, first_row, last_row, average)
     if window.n_snapshots < min_snapshots:
-        largest = (last_row - first_row) // (min_snapshots - 1) * spacing
+        largest = (last_row - first_row - average + 1) // (min_snapshots - 1) * spacing
         raise WindowError(
             f"a lag of {chosen} steps leaves {window.n_snapshots} snapshots in t1={begin}..t2={finish}, "
             f"this fit needs at least {min_snapshots}; "
-            + (f"use --lag {largest} or less" if largest else "use a longer window or fewer delays")
+            + (f"use --lag {largest} or less" if largest >= average * spacing else "use a longer window")
         )
     return window
 
@@ -138,11 +150,15 @@ def _even_spacing(steps: npt.NDArray[np.int64], first_row: int, last_row: int) -
     )
 
 
-def _choose_lag(lag: int | None, length: int, spacing: int, lags_per_window: int | None) -> int:
+def _choose_lag(lag: int | None, length: int, spacing: int, lags_per_window: int | None, average: int) -> int:
+    if average < 1:
+        raise UsageError(
+            f"average counts recorded rows in one snapshot and must be at least 1, got {average}"
+        )
     if lag is None:
         if lags_per_window is None:
-            return spacing
-        return max(1, round(length / lags_per_window / spacing)) * spacing
+            return average * spacing
+        return max(average, round(length / lags_per_window / spacing)) * spacing
     if lag < 1:
         raise UsageError(f"lag must be a positive number of training steps, got {lag}")
     if lag % spacing:
@@ -150,5 +166,10 @@ def _choose_lag(lag: int | None, length: int, spacing: int, lags_per_window: int
         raise StepError(
             f"lag={lag} is not a multiple of the recorded spacing of {spacing} steps; "
             f"the nearest is {nearest}"
+        )
+    if lag < average * spacing:
+        raise UsageError(
+            f"a lag of {lag} steps is shorter than the {average} rows averaged into one snapshot; "
+            f"use a lag of at least {average * spacing}, or average fewer rows"
         )
     return int(lag)
