@@ -66,7 +66,7 @@ def predict(fit: xr.DataTree, lead: int | Sequence[int] | npt.NDArray[np.int64])
     weights = fitted_weights(fit)
     flat = np.empty((leads.size, weights.size))
     for block in fitted_blocks(fit):
-        since_origin = leads + float(fit.attrs["origin_offset"])
+        since_origin = leads.astype(np.float64) + float(fit.attrs["origin_offset"])
         forecast = block["origin"].to_numpy() + displacements(block, since_origin, int(fit.attrs["lag"]))
         flat[:, block["member_index"].to_numpy()] = forecast
     finite = np.isfinite(flat).all(axis=1)

@@ -60,7 +60,7 @@ def loss_figures(
     if recorded is None:
         return check(xr.Dataset(data))
     found = [equivalent_steps(steps, recorded, t2, value) for value in forecast]
-    saved = np.array([float(count) for count, _ in found])
+    saved = np.array([count for count, _ in found])
     data["t_eq"] = (("lead",), saved)
     data["t_eq_ratio"] = (("lead",), saved / np.maximum(leads, 1))
     data["t_eq_censored"] = (("lead",), np.array([censored for _, censored in found]))

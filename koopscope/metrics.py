@@ -49,27 +49,29 @@ def moved_count(evolution: Floats) -> npt.NDArray[np.int64]:
 
 def equivalent_steps(
     steps: npt.NDArray[np.int64], losses: Floats, t2: int, loss_forecast: float
-) -> tuple[int, bool]:
+) -> tuple[float, bool]:
     """Optimiser steps after t2 that first reach the forecast's loss, by the recorded loss.
 
     Returns
     -------
     steps, censored
         Where the loss is not reached inside the recording, the steps up to its end, and True: a lower
-        bound.
+        bound. NaN and False for a loss that is not finite: a diverged forecast is worth no steps.
 
     Examples
     --------
     >>> equivalent_steps(np.array([0, 10, 20, 30]), np.array([4.0, 3.0, 2.0, 1.0]), 10, 2.5)
-    (10, False)
+    (10.0, False)
     >>> equivalent_steps(np.array([0, 10, 20, 30]), np.array([4.0, 3.0, 2.0, 1.0]), 10, 0.5)
-    (20, True)
+    (20.0, True)
     """
+    if not np.isfinite(loss_forecast):
+        return float("nan"), False
     after = steps >= t2
     reached = np.flatnonzero(after & (losses <= loss_forecast))
     if reached.size:
-        return int(steps[reached[0]]) - t2, False
-    return int(steps[-1]) - t2, True
+        return float(steps[reached[0]] - t2), False
+    return float(steps[-1] - t2), True
 
 
 def _norm(values: Floats) -> Floats:

@@ -62,10 +62,10 @@ def spectrum(fit: xr.DataTree) -> xr.Dataset:
     joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     values = joined["eigenvalue"]
     modulus = np.abs(values)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         growth = np.log(modulus) / lag
         folding = 1.0 / np.abs(growth)
-        per_step = np.exp(np.log(values) / lag)
+        per_step = modulus ** (1 / lag) * np.exp(1j * np.angle(values) / lag)
     columns = {
         "eigenvalue": values,
         "eigenvalue_per_step": per_step,

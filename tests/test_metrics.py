@@ -48,4 +48,10 @@ def test_equivalent_steps__starts_at_t2():
     assert equivalent_steps(steps, losses, 10, 5.0) == (0, False)
     assert equivalent_steps(steps, losses, 10, 3.5) == (20, False)
     assert equivalent_steps(steps, losses, 10, 1.5) == (30, True)
-    assert equivalent_steps(steps, losses, 10, float("nan")) == (30, True)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_equivalent_steps__a_diverged_forecast_is_worth_nothing(loss):
+    saved, censored = equivalent_steps(np.arange(3), np.array([3.0, 2.0, 1.0]), 0, loss)
+    assert np.isnan(saved)
+    assert not censored

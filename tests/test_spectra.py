@@ -29,3 +29,14 @@ def test_spectrum__one_entry_a_kept_mode():
 def test_spectrum__not_a_fit():
     with pytest.raises(ResultError):
         koopscope.spectrum(linear_run())
+
+
+def test_spectrum__an_eigenvalue_of_zero_decays_at_once():
+    """A weight that jumps to its final value in one lag has eigenvalue 0 (to rounding)."""
+    fit = koopscope.fit(linear_run(), "weight", t2=800, lag=10)
+    fit["fc1"]["eigenvalue"][:] = 0.0
+    table = koopscope.spectrum(fit)
+    zero = table.isel(eigenvalue=table["path"].values == "fc1")
+    assert np.all(zero["growth_rate"] == -np.inf)
+    assert np.all(zero["e_folding_time"] == 0.0)
+    assert np.all(zero["eigenvalue_per_step"] == 0.0)
