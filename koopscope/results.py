@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
+from zarr.storage import MemoryStore
 
 from koopscope.errors import OutputExistsError, ResultError
 
@@ -59,11 +60,20 @@ def save(result: xr.DataTree | xr.Dataset, path: str | os.PathLike[str]) -> None
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         store = staging / "store"
-        tree = result if isinstance(result, xr.DataTree) else xr.DataTree(result)
-        tree.to_zarr(store, mode="w-", consolidated=False, zarr_format=3)
+        _write_store(result if isinstance(result, xr.DataTree) else xr.DataTree(result), store)
         os.replace(store, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write_store(tree: xr.DataTree, place: Path) -> None:
+    """Encode in memory, then write: a fit is dozens of small arrays, and Zarr takes a thread for each file."""
+    encoded: dict[str, Any] = {}
+    tree.to_zarr(MemoryStore(encoded), mode="w-", consolidated=False, zarr_format=3)
+    for key, buffer in encoded.items():
+        file = place / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(buffer.to_bytes())
 
 
 def load(path: str | os.PathLike[str]) -> Any:
