@@ -14,7 +14,7 @@ from koopscope.errors import UsageError
 from koopscope.operators import Operators, solve_affine, solve_delay, solve_paper, solve_paper_wide
 from koopscope.partition import Partition
 from koopscope.progress import Listener, listener
-from koopscope.statistics import PairTriangles, SnapshotTriangles, Statistics, collect
+from koopscope.statistics import PairTriangles, SnapshotTriangles, Statistics, collect, gram_about_last
 from koopscope.statistics.collecting import BlockStatistics
 from koopscope.variables import check
 from koopscope.versions import versions
@@ -201,7 +201,11 @@ def _solve(statistics: Statistics, block: BlockStatistics, settings: _Settings) 
     if isinstance(block.kind, SnapshotTriangles):
         return solve_paper_wide(block.kind, of_groups, rtol=settings.rtol)
     return solve_delay(
-        block.kind, of_groups, delays=statistics.delays, rtol=settings.rtol or 0.0, rank=settings.rank
+        gram_about_last(block.kind),
+        of_groups,
+        delays=statistics.delays,
+        rtol=settings.rtol or 0.0,
+        rank=settings.rank,
     )
 
 

@@ -11,8 +11,7 @@ import xarray as xr
 
 from koopscope.errors import UsageError
 from koopscope.fit_tree import fitted_blocks, fitted_weights, require_kind
-from koopscope.kernels.affine_steps import affine_steps
-from koopscope.parallel import single_threaded_blas
+from koopscope.operators import states_at
 
 ALTERNATING = -0.5  # correlation of consecutive increments below which a run is said to alternate
 
@@ -108,20 +107,11 @@ def check_leads(lead: int | Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArra
 
 def displacements(block: xr.Dataset, leads: npt.NDArray[np.float64], lag: int) -> npt.NDArray[np.float64]:
     """Forecast change from the origin of the groups of one block, shape ``(lead, group, member)``."""
-    whole, remainder = np.divmod(leads, lag)
-    below = whole.astype(np.int64)
-    counts, position = np.unique(np.concatenate([below, below + (remainder > 0)]), return_inverse=True)
-    operators = np.ascontiguousarray(block["operator"].to_numpy())
-    offsets = np.ascontiguousarray(block["displacement"].to_numpy())
-    # A diverging operator overflows here; the caller reports the infinities it leaves.
-    with single_threaded_blas(), np.errstate(over="ignore", invalid="ignore"):
-        states = affine_steps(operators, offsets, counts)
-        share = (remainder / lag)[None, :, None]
-        lower, upper = states[:, position[: leads.size]], states[:, position[leads.size :]]
-        between = np.where(share > 0, (1 - share) * lower + share * upper, lower)
-        if "basis" in block:
-            between = between @ block["basis"].to_numpy().swapaxes(1, 2)
-    return between.swapaxes(0, 1)
+    states = states_at(block["operator"].to_numpy(), block["displacement"].to_numpy(), leads, lag)
+    if "basis" in block:
+        with np.errstate(over="ignore", invalid="ignore"):
+            states = states @ block["basis"].to_numpy().swapaxes(1, 2)
+    return states.swapaxes(0, 1)
 
 
 def _warn_if_blind(fit: xr.DataTree, leads: npt.NDArray[np.int64]) -> None:

@@ -1,21 +1,24 @@
 """From statistics to operators: one file a method, all returning `Operators`.
 
 Plain arrays in and out, batched over the groups of a block; no trajectory, no xarray, no files. May
-import the statistics only.
+import the statistics and kernels only.
 """
 
 from koopscope.operators.affine import solve_affine
 from koopscope.operators.baselines import baseline_displacements
-from koopscope.operators.delay import solve_delay
+from koopscope.operators.delay import GramModes, solve_delay
 from koopscope.operators.model import Floats, Operators
 from koopscope.operators.paper import solve_paper, solve_paper_wide
+from koopscope.operators.stepping import states_at
 
 __all__ = [
     "Floats",
+    "GramModes",
     "Operators",
     "baseline_displacements",
     "solve_affine",
     "solve_delay",
     "solve_paper",
     "solve_paper_wide",
+    "states_at",
 ]

@@ -1,33 +1,102 @@
-"""Affine operators of wide or delay-embedded groups, from the Gram matrix of their increments alone."""
+"""Affine operators of wide or delay-embedded groups, from the Gram matrix of their snapshots alone."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
 from koopscope.operators.model import Floats, Operators, apply, condition_number, kept_inverse, truncation
-from koopscope.statistics import IncrementGrams, embed_delays, gram_about_last
+from koopscope.statistics import embed_delays
 
 
-def solve_delay(
-    grams: IncrementGrams, snapshots: Floats, *, delays: int, rtol: float, rank: int | None = None
-) -> Operators:
-    """Fit an affine map on states that stack ``delays`` snapshots, without forming the states.
+@dataclass(frozen=True)
+class ReducedOperators:
+    """Operators on the kept singular directions, and how a change of their state is made of snapshots.
 
-    With H the Gram matrix of the stacked columns, A the columns that have a successor and J the
-    centring over A: ``J H[A,A] J = V S^2 V^T``, ``K = S^-1 V^T J H[A,A+1] J V S^-1``. The state at t2 and the
-    intercept are further products of H, and a change of the state is lifted to weights by
-    ``basis = (w_(j+q-1) - w(t2)) J V S^-1``, the newest snapshot of each column.
+    Attributes
+    ----------
+    operator, displacement
+        Shapes ``(group, state, state)`` and ``(group, state)``; entries past a group's rank are zero.
+    coefficients
+        Shape ``(group, column, state)``: a change z of the state moves the weights by the sum over columns
+        of ``coefficients z`` times the newest snapshot of each column.
+    """
 
-    Agrees with the singular value decomposition of the stacked data to about 1e-11, 1e-9, 1e-7, 1e-5 of
-    the evolution at ``rtol`` of 1e-3, 1e-4, 1e-5, 1e-6; below ``sqrt(n eps)`` a Gram matrix knows nothing
-    and ``rtol`` is raised to it.
+    operator: Floats
+    displacement: Floats
+    coefficients: Floats
+    kept: npt.NDArray[np.bool_]
+    drift: Floats
+    pairs_now: Floats
+    pairs_next: Floats
+
+
+class GramModes:
+    """The singular directions of centred, stacked snapshots, found once for any number of truncations.
+
+    With H the Gram matrix of columns that stack ``delays`` snapshots, A the columns that have a successor
+    and J the centring over A: ``J H[A,A] J = V S^2 V^T``. For the directions kept,
+    ``K = S^-1 V^T J H[A,A+1] J V S^-1``; the state of the last column and the intercept are further products.
 
     Parameters
     ----------
-    grams
-        Increment Gram matrices of a block.
+    gram
+        Inner products of snapshots about the last one, shape ``(group, snapshot, snapshot)``.
+    delays
+        Number of snapshots in one state.
+    """
+
+    def __init__(self, gram: Floats, delays: int) -> None:
+        stacked = embed_delays(gram, delays)
+        self.n_pairs = stacked.shape[1] - 1
+        n = self.n_pairs
+        self._starts, self._ends, self._final = stacked[:, :n, :n], stacked[:, :n, 1:], stacked[:, :n, n]
+        centred = _centre_rows(_centre_rows(self._starts).swapaxes(1, 2))
+        eigenvalues, vectors = np.linalg.eigh((centred + centred.swapaxes(1, 2)) / 2)
+        self.singular = np.sqrt(np.maximum(eigenvalues[:, ::-1], 0.0))
+        self._vectors = vectors[:, :, ::-1]
+        self._pair_ends = _centre_rows(self._ends.swapaxes(1, 2)).swapaxes(1, 2)
+
+    def truncate(self, rtol: float, rank: int | None = None) -> ReducedOperators:
+        """Solve on the directions above ``rtol`` times the largest, at most ``rank`` of them."""
+        floor = np.sqrt(self.n_pairs * np.finfo(np.float64).eps)  # below it a Gram matrix knows nothing
+        kept = truncation(self.singular, max(rtol, floor), rank)
+        width = max(1, int(kept.sum(axis=1).max()))
+        # Centred once more: eigenvectors of a centred matrix sum to zero only up to rounding.
+        right = _centre_rows(self._vectors[:, :, :width] * kept[:, None, :width])
+        coefficients = right * kept_inverse(self.singular, kept)[:, None, :width]
+        transposed = coefficients.swapaxes(1, 2)
+        operator = transposed @ self._pair_ends @ coefficients
+        state = apply(transposed, self._final - self._starts.mean(axis=2))
+        intercept = apply(transposed, (self._ends - self._starts).mean(axis=2))
+        return ReducedOperators(
+            operator=operator,
+            displacement=apply(operator, state) + intercept - state,
+            coefficients=coefficients,
+            kept=kept,
+            drift=np.sqrt(self.n_pairs) * intercept,
+            pairs_now=right * (self.singular * kept)[:, None, :width],
+            pairs_next=self._pair_ends.swapaxes(1, 2) @ coefficients,
+        )
+
+
+def solve_delay(
+    gram: Floats, snapshots: Floats, *, delays: int, rtol: float, rank: int | None = None
+) -> Operators:
+    """Fit an affine map on states that stack ``delays`` snapshots, without forming the states.
+
+    A change of the state is lifted to weights by ``basis = (w_(j+q-1) - w(t2)) J V S^-1``, the newest snapshot
+    of each column. Agrees with the singular value decomposition of the stacked data to about 1e-11, 1e-9,
+    1e-7, 1e-5 of the evolution at ``rtol`` of 1e-3, 1e-4, 1e-5, 1e-6.
+
+    Parameters
+    ----------
+    gram
+        Inner products of snapshots about the last one, shape ``(group, snapshot, snapshot)``.
     snapshots
-        The grid's snapshots of the block, shape ``(group, member, snapshot)``; read only for the basis.
+        The same snapshots of the block, shape ``(group, member, snapshot)``; read only for the basis.
     delays
         Number of snapshots in one state.
     rtol, rank
@@ -39,35 +108,25 @@ def solve_delay(
     spectral properties of the Koopman operator", SIAM J. Appl. Dyn. Syst. 2017,
     https://doi.org/10.1137/17M1125236.
     """
-    stacked = embed_delays(gram_about_last(grams), delays)
-    n = stacked.shape[1] - 1
-    starts, ends, final = stacked[:, :n, :n], stacked[:, :n, 1:], stacked[:, :n, n]
-    gram = _centre_rows(_centre_rows(starts).swapaxes(1, 2))
-    eigenvalues, vectors = np.linalg.eigh((gram + gram.swapaxes(1, 2)) / 2)
-    singular = np.sqrt(np.maximum(eigenvalues[:, ::-1], 0.0))
-    floor = np.sqrt(n * np.finfo(np.float64).eps)
-    kept = truncation(singular, max(rtol, floor), rank)
-    width = max(1, int(kept.sum(axis=1).max()))
-    # Centred once more: eigenvectors of a centred matrix sum to zero only up to rounding.
-    right = _centre_rows(vectors[:, :, ::-1][:, :, :width] * kept[:, None, :width])
-    inverse = kept_inverse(singular, kept)[:, None, :width]
-    coefficients = right * inverse
-    pair_ends = _centre_rows(ends.swapaxes(1, 2)).swapaxes(1, 2)
-    operator = coefficients.swapaxes(1, 2) @ pair_ends @ coefficients
-    state = apply(coefficients.swapaxes(1, 2), final - starts.mean(axis=2))
-    intercept = apply(coefficients.swapaxes(1, 2), (ends - starts).mean(axis=2))
+    modes = GramModes(gram, delays)
+    reduced = modes.truncate(rtol, rank)
+    n = modes.n_pairs
     newest = snapshots[:, :, delays - 1 : -1] - snapshots[:, :, -1:]
+    # About the last snapshot, |w_(k+1) - w_k|^2 is a second difference along the diagonal.
+    diagonal = np.einsum("gii->gi", gram)
+    between = np.einsum("gii->gi", gram[:, :-1, 1:])
+    squared_increments = diagonal[:, :-1] + diagonal[:, 1:] - 2 * between
     return Operators(
-        operator=operator,
-        displacement=apply(operator, state) + intercept - state,
-        basis=newest @ coefficients,
+        operator=reduced.operator,
+        displacement=reduced.displacement,
+        basis=newest @ reduced.coefficients,
         centre=newest.mean(axis=2) + snapshots[:, :, -1],
-        rank=kept.sum(axis=1).astype(np.int64),
-        condition=condition_number(singular[:, : max(1, min(n - 1, snapshots.shape[1] * delays))]),
-        scale=np.sqrt(np.trace(grams.products, axis1=1, axis2=2) / grams.products.shape[1]),
-        drift=np.sqrt(n) * intercept,
-        pairs_now=right * (singular * kept)[:, None, :width],
-        pairs_next=pair_ends.swapaxes(1, 2) @ coefficients,
+        rank=reduced.kept.sum(axis=1).astype(np.int64),
+        condition=condition_number(modes.singular[:, : max(1, min(n - 1, snapshots.shape[1] * delays))]),
+        scale=np.sqrt(np.maximum(squared_increments, 0.0).mean(axis=1)),
+        drift=reduced.drift,
+        pairs_now=reduced.pairs_now,
+        pairs_next=reduced.pairs_next,
     )
 
 
