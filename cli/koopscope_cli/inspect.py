@@ -1,0 +1,71 @@
+"""``koopscope inspect``: what a recording holds, from its metadata alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import koopscope
+from koopscope_cli import tables
+from koopscope_cli.options import Json, Layout, TrajectoryPath
+from koopscope_cli.progress import at_work
+
+_COLUMNS = {
+    "tensor": "name",
+    "layer": "name",
+    "role": "name",
+    "shape": "number",
+    "dtype": "name",
+    "weights": "number",
+    "units": "number",
+}
+
+
+def inspect(trajectory: TrajectoryPath, /, *, layout: Layout = None, json: Json = False) -> None:
+    """Show what a recording holds, without reading a weight."""
+    with at_work():
+        found = koopscope.inspect(trajectory, layout=layout)
+        columns = {str(name): column.values.tolist() for name, column in found.variables.items()}
+        tensors = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        described = {"input": str(trajectory.resolve()), **found.attrs, "tensors": tensors}
+    if json:
+        tables.show_json(described)
+    else:
+        tables.show(tables.table(_COLUMNS, [_row(tensor) for tensor in tensors]), *_lines(described))
+
+
+def _row(tensor: dict[str, Any]) -> list[str]:
+    units = str(tensor["units"]) if tensor["units"] else "unknown"
+    return [
+        *(str(tensor[name]) for name in ("tensor", "layer", "role", "shape", "dtype", "size")),
+        units,
+    ]
+
+
+def _lines(described: dict[str, Any]) -> list[str]:
+    spacing = f"every {described['spacing']}"
+    if not described["spacing"]:
+        spacing = f"uneven; longest even stretch: {described.get('longest_even_stretch', 'none')}"
+    metrics = ", ".join(described["metrics"]) or "none"
+    layout = f"{described['layout'] or 'unknown'} ({described['layout_evidence']})"
+    first, last, tensors = described["first_step"], described["last_step"], len(described["tensors"])
+    return [
+        f"steps    {described['steps']} recorded, {first} to {last}, {spacing}",
+        f"weights  {described['weights']} in {tensors} tensors, {_size(described['bytes'])}",
+        f"metrics  {metrics}",
+        f"layout   {layout}",
+        f"format   {described['format']}",
+    ]
+
+
+def _size(n_bytes: int) -> str:
+    """Say a number of bytes in words.
+
+    >>> _size(1536), _size(12)
+    ('1.5 KiB', '12 B')
+    """
+    size = float(n_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} TiB"

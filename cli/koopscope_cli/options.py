@@ -1,0 +1,80 @@
+"""Options that several commands share, each described once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+_FITTING = Group("Fitting", sort_key=1)
+_RECORDING = Group("Recording", sort_key=2)
+
+TrajectoryPath = Annotated[Path, Parameter(help="A recording: a Zarr store of TrajectoryWriter, or HDF5.")]
+FitPath = Annotated[Path, Parameter(help="The folder that `koopscope fit` wrote, or a fit.zarr.")]
+Json = Annotated[bool, Parameter(help="Print one JSON object on stdout, and nothing else there.")]
+Overwrite = Annotated[bool, Parameter(help="Replace what koopscope made there earlier; never anything else.")]
+Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
+Loss = Annotated[
+    str | None,
+    Parameter(
+        help="Loss of a mapping of tensor names to arrays, as module:function or path/to/file.py:function. "
+        "Runs that code. Adds the loss at t2, at the true and at the forecast weights."
+    ),
+]
+Leads = Annotated[list[int], Parameter(consume_multiple=True)]
+Layout = Annotated[
+    str | None,
+    Parameter(help="Order of the axes, where the recording does not tell it right: torch, keras or flax."),
+]
+Globs = Annotated[list[str] | None, Parameter(consume_multiple=True)]
+
+
+@Parameter(name="*", group=_FITTING)
+@dataclass(frozen=True)
+class FitSettings:
+    """What is fitted, on which window, and how; the names of `koopscope.fit`."""
+
+    partition: Annotated[
+        str,
+        Parameter(
+            help="Weights that evolve together: network, layer, node, quasi-node:Q, weight, or a mixture "
+            "such as node,fc1=quasi-node:10."
+        ),
+    ] = "node"
+    method: Annotated[
+        str, Parameter(help="affine (centred, truncated) or paper (as Dogra & Redman published it).")
+    ] = "affine"
+    t1: Annotated[
+        int | None, Parameter(help="First training step of the window [default: the first recorded].")
+    ] = None
+    t2: Annotated[
+        int | None,
+        Parameter(help="Last training step of the window [default: leaves a fifth for verification]."),
+    ] = None
+    lag: Annotated[
+        int | None,
+        Parameter(
+            help="Training steps from snapshot to snapshot [default: one recorded spacing for paper, a "
+            "hundredth of the window for affine]."
+        ),
+    ] = None
+    delays: Annotated[int, Parameter(help="Snapshots stacked into one state.")] = 1
+    average: Annotated[
+        int, Parameter(help="Recorded rows averaged into one snapshot, for runs with gradient noise.")
+    ] = 1
+    rtol: Annotated[
+        float | None, Parameter(help="Drop directions below this share of the largest singular value.")
+    ] = None
+    rank: Annotated[int | None, Parameter(help="Keep at most this many directions (affine).")] = None
+
+
+@Parameter(name="*", group=_RECORDING)
+@dataclass(frozen=True)
+class RecordingOptions:
+    """How a recording is opened; the names of `koopscope.open_trajectory`."""
+
+    layout: Layout = None
+    include: Annotated[Globs, Parameter(help="Open only tensors that match a glob such as 'fc*'.")] = None
+    exclude: Annotated[Globs, Parameter(help="Leave out tensors that match a glob.")] = None

@@ -1,0 +1,164 @@
+"""Where results go: complete or not at all, and never in place of something that is not koopscope's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from koopscope.errors import OutputExistsError, UsageError
+
+FIT, VERIFICATION, FORECAST, SUMMARY = "fit.zarr", "verification.zarr", "forecast.zarr", "summary.json"
+EIGENVALUES, ERRORS = "eigenvalues.png", "error_vs_evolution.png"
+MARK = "koopscope_output"  # key of summary.json; its value is the version of the folder's form
+_MEMBERS = {FIT, VERIFICATION, FORECAST, SUMMARY, EIGENVALUES, ERRORS}
+_ELSEWHERE = "choose another place with -o"
+
+
+def claim_folder(target: Path, source: Path, *, overwrite: bool) -> Path:
+    """Check, before any work, that a folder of results may be written at ``target``.
+
+    A folder that koopscope made from the same input may be replaced; one from another input, or an
+    empty one, with ``overwrite``; nothing else ever.
+
+    Parameters
+    ----------
+    target
+        Where the folder shall be.
+    source
+        The recording, resolved.
+    overwrite
+        What ``--overwrite`` says.
+
+    Returns
+    -------
+    Path
+        ``target``, resolved: links are followed, so that a folder is replaced where it lies.
+
+    Raises
+    ------
+    OutputExistsError
+        If something is there that must stay.
+    UsageError
+        If the place cannot be written to, or lies inside the recording.
+    """
+    place = target.resolve()
+    if place == source or source in place.parents:
+        raise UsageError(f"{target} lies in the recording {source}; {_ELSEWHERE}")
+    _require_writable(place)
+    if not place.exists():
+        return place
+    if not place.is_dir():
+        raise OutputExistsError(f"{target} is a file, which koopscope does not replace; {_ELSEWHERE}")
+    entries = {entry.name for entry in place.iterdir()}
+    summary = read_summary(place)
+    if entries and summary is None:
+        raise OutputExistsError(f"{target} holds {_some(entries)}, not results of koopscope; {_ELSEWHERE}")
+    if entries - _MEMBERS:
+        foreign = _some(entries - _MEMBERS)
+        raise OutputExistsError(f"{target} holds {foreign}, which koopscope did not make; {_ELSEWHERE}")
+    if overwrite or (summary is not None and summary.get("input") == str(source)):
+        return place
+    held = "is an empty folder" if summary is None else f"holds results from {summary.get('input')}"
+    raise OutputExistsError(f"{target} {held}; --overwrite replaces it, or {_ELSEWHERE}")
+
+
+def claim_forecast(target: Path, *, replace: bool) -> Path:
+    """Check that a forecast may be stored at ``target``; only a forecast there is ever replaced.
+
+    Raises
+    ------
+    OutputExistsError
+        If something is there that must stay.
+    UsageError
+        If the place cannot be written to.
+    """
+    place = target.resolve()
+    _require_writable(place)
+    if not place.exists():
+        return place
+    if not _is_forecast(place):
+        raise OutputExistsError(f"{target} is no forecast of koopscope and stays as it is; {_ELSEWHERE}")
+    if not replace:
+        raise OutputExistsError(f"{target} holds a forecast; --overwrite replaces it, or {_ELSEWHERE}")
+    return place
+
+
+@contextmanager
+def staged(place: Path) -> Iterator[Path]:
+    """Give a free path beside ``place``; what is built there moves to ``place`` when all went well.
+
+    After an error or an interrupt ``place`` is as before, and nothing else is left.
+    """
+    made = _make_parents(place)
+    staging: Path | None = None
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        yield staging / "new"
+        _swap(staging, place)
+    except BaseException:
+        _remove(staging)
+        for parent in reversed(made):
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+    _remove(staging)
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """Read the summary of a folder that ``koopscope fit`` wrote; None where it is none."""
+    summary = _read_json(folder / SUMMARY)
+    return summary if summary.get(MARK) == 1 else None
+
+
+def _swap(staging: Path, place: Path) -> None:
+    old = staging / "old"
+    try:
+        if place.exists():
+            os.replace(place, old)
+        os.replace(staging / "new", place)
+    except BaseException:
+        if old.exists() and not place.exists():
+            os.replace(old, place)
+        raise
+
+
+def _remove(staging: Path | None) -> None:
+    if staging is not None:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _make_parents(place: Path) -> list[Path]:
+    missing = [parent for parent in reversed(place.parents) if not parent.exists()]
+    for parent in missing:
+        parent.mkdir(exist_ok=True)
+    return missing
+
+
+def _require_writable(place: Path) -> None:
+    nearest = next(parent for parent in place.parents if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"{place} cannot be written: {nearest} is no writable folder; {_ELSEWHERE}")
+
+
+def _is_forecast(place: Path) -> bool:
+    attributes = _read_json(place / "zarr.json").get("attributes")
+    return isinstance(attributes, dict) and attributes.get("koopscope_result") == "forecast"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _some(names: set[str]) -> str:
+    shown = sorted(names)[:3]
+    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
