@@ -16,6 +16,7 @@ from koopscope.versions import __version__ as __version__
 if TYPE_CHECKING:
     from koopscope import errors as errors
     from koopscope import progress as progress
+    from koopscope.backtesting import backtest as backtest
     from koopscope.errors import KoopscopeError as KoopscopeError
     from koopscope.fitting import fit as fit
     from koopscope.forecasting import predict as predict
@@ -39,6 +40,7 @@ _HOMES = {
     "Partition": "koopscope.partition",
     "Statistics": "koopscope.statistics",
     "TrajectoryWriter": "koopscope.trajectory",
+    "backtest": "koopscope.backtesting",
     "collect": "koopscope.statistics",
     "fit": "koopscope.fitting",
     "inspect": "koopscope.trajectory",

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from koopscope.backtesting import TOLERANCE, judge
+from koopscope.choice import solve_choice
 from koopscope.eigen import decompose
 from koopscope.errors import UsageError
 from koopscope.operators import Operators, solve_affine, solve_delay, solve_paper, solve_paper_wide
-from koopscope.partition import Partition
+from koopscope.partition import GroupBlock, Partition
 from koopscope.progress import Listener, listener
 from koopscope.statistics import PairTriangles, SnapshotTriangles, Statistics, collect, gram_about_last
-from koopscope.statistics.collecting import BlockStatistics
+from koopscope.statistics.collecting import AUTO, BlockStatistics
 from koopscope.variables import check
 from koopscope.versions import versions
 
@@ -23,15 +24,9 @@ RTOL = 1e-5
 RTOL_DELAYS = 1e-6  # stacked states repeat each other, so their small directions still carry motion
 
 
-@dataclass(frozen=True)
-class _Settings:
-    rtol: float | None
-    rank: int | None
-
-
 def fit(
     trajectory: xr.Dataset | Statistics,
-    partition: str | Partition = "node",
+    partition: str | Partition | None = None,
     *,
     method: str = "affine",
     t1: int | None = None,
@@ -41,13 +36,15 @@ def fit(
     average: int = 1,
     rtol: float | None = None,
     rank: int | None = None,
+    lead: int | None = None,
     progress: bool | Listener | None = None,
 ) -> xr.DataTree:
     """Fit one Koopman operator a group of weights on the window t1..t2.
 
     ``paper``: ``U = F' pinv(F)`` on raw snapshots, as published. ``affine``: centred pairs with the
     intercept kept apart, truncated at ``rtol``; with ``delays=q`` on states that stack q snapshots, with
-    ``average=K`` on means of K recorded rows.
+    ``average=K`` on means of K recorded rows. ``auto``: whatever a `koopscope.backtest` on the window
+    itself chooses.
 
     Parameters
     ----------
@@ -55,14 +52,16 @@ def fit(
         Dataset from `open_trajectory`, or `Statistics` from `collect`; the latter carry their own
         partition, window, lag and delays, and the arguments here must not contradict them.
     partition
-        `Partition`, or its spelling such as ``"node"`` or ``"node,fc1=quasi-node:10"``.
+        `Partition`, or its spelling such as ``"node"`` or ``"node,fc1=quasi-node:10"``. By default
+        ``"node"``, and ``"auto"``, the network against its layers, for ``method="auto"``.
     method
-        ``"paper"`` or ``"affine"``.
+        ``"paper"``, ``"affine"`` or ``"auto"``.
     t1, t2
         Window in training steps; by default the first four fifths of the recording.
     lag
         Training steps between snapshots; by default one recorded spacing for ``paper``, and the
-        multiple nearest to a hundredth of the window for ``affine``.
+        multiple nearest to a hundredth of the window for ``affine``; ``auto`` races one, two and five
+        two-hundredths.
     delays
         Snapshots stacked into one state.
     average
@@ -73,6 +72,8 @@ def fit(
         ``affine``, 1e-6 with delays, and the source's own tolerance (rounding) for ``paper``.
     rank
         Largest number of directions kept (``affine``).
+    lead
+        Training steps that forecasts shall reach (``auto``); by default a quarter of the window.
     progress
         ``True`` for lines on stderr, or a listener (see `koopscope.progress`).
 
@@ -82,7 +83,7 @@ def fit(
         One child a layer, split by group size where sizes differ, each with ``operator``,
         ``displacement``, ``eigenvalue``, ``residual``, ``amplitude``, ``rank``, ``condition``, ``scale``,
         ``centre``, ``origin``, ``last``, ``slope``, ``member_index`` and, for wide groups, ``basis``. The
-        root holds every setting. The tree alone suffices for `predict`.
+        root holds every setting. The tree alone suffices for `predict`. ``auto`` adds the child ``backtest``.
 
     Raises
     ------
@@ -102,6 +103,10 @@ def fit(
     """
     tell = listener(progress)
     _check_truncation(method, rtol, rank)
+    if lead is not None and method != AUTO:
+        raise UsageError("lead needs method='auto': the other methods fit the same operators for every lead")
+    if partition is None:
+        partition = AUTO if method == AUTO else "node"
     if isinstance(trajectory, Statistics):
         statistics = trajectory
         _check_agreement(statistics, method=method, delays=delays, average=average, t1=t1, t2=t2, lag=lag)
@@ -117,15 +122,34 @@ def fit(
             average=average,
             progress=progress,
         )
-    settings = _Settings(_default_rtol(statistics, rtol), rank)
     started = time.perf_counter()
-    children: dict[str, xr.Dataset] = {}
-    for number, block in enumerate(statistics.blocks):
-        tell("fitting operators", number, len(statistics.blocks))
-        children[block.block.path] = _fit_block(statistics, block, settings)
-    tell("fitting operators", len(statistics.blocks), len(statistics.blocks))
-    root = xr.Dataset(attrs=_describe(statistics, settings, time.perf_counter() - started))
-    return xr.DataTree.from_dict({"/": root, **{f"/{path}": child for path, child in children.items()}})
+    tell("fitting operators", 0, 1)
+    solved, settings, backtest = _solve_all(statistics, rtol=rtol, rank=rank, lead=lead, tell=tell)
+    children = {f"/{block.path}": _dataset(statistics, block, operators) for block, operators in solved}
+    if backtest is not None:
+        children["/backtest"] = backtest
+    tell("fitting operators", 1, 1)
+    described = _describe(statistics, settings, time.perf_counter() - started)
+    described["blocks"] = [block.path for block, _ in solved]
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=described), **children})
+
+
+def _solve_all(
+    statistics: Statistics, *, rtol: float | None, rank: int | None, lead: int | None, tell: Listener
+) -> tuple[list[tuple[GroupBlock, Operators]], dict[str, Any], xr.Dataset | None]:
+    """Solve every block; return with them the settings that were used and the backtest, if there was one."""
+    window = statistics.grid.window
+    if statistics.method == AUTO:
+        verdict = judge(statistics, lead=lead, tolerance=TOLERANCE, tell=tell)
+        chosen = verdict.candidate
+        settings = {"partition": verdict.partition, "lag": verdict.lag, "kind": chosen.kind}
+        settings |= {"delays": chosen.delays, "rtol": chosen.rtol, "window_share": chosen.share}
+        return solve_choice(statistics, verdict), settings, verdict.table
+    tolerance = _default_rtol(statistics, rtol)
+    settings = {"partition": statistics.partition, "lag": window.lag, "delays": statistics.delays}
+    settings |= {"rtol": tolerance, "rank": rank}
+    solved = [(block.block, _solve(statistics, block, tolerance, rank)) for block in statistics.blocks]
+    return solved, settings, None
 
 
 def _check_truncation(method: str, rtol: float | None, rank: int | None) -> None:
@@ -133,8 +157,10 @@ def _check_truncation(method: str, rtol: float | None, rank: int | None) -> None
         raise UsageError(f"rtol must lie in [0, 1), got {rtol}; it is relative to the largest singular value")
     if rank is not None and rank < 1:
         raise UsageError(f"rank must be at least 1, got {rank}")
-    if rank is not None and method == "paper":
-        raise UsageError("rank needs method='affine': the paper's operator is not truncated by rank")
+    if rank is not None and method != "affine":
+        raise UsageError("rank needs method='affine': paper does not truncate, and auto chooses")
+    if rtol is not None and method == AUTO:
+        raise UsageError("method='auto' chooses rtol itself; leave it out")
 
 
 def _check_agreement(statistics: Statistics, **asked: Any) -> None:
@@ -162,10 +188,8 @@ def _default_rtol(statistics: Statistics, rtol: float | None) -> float | None:
     return RTOL if statistics.delays == 1 else RTOL_DELAYS
 
 
-def _fit_block(statistics: Statistics, block: BlockStatistics, settings: _Settings) -> xr.Dataset:
-    grid = statistics.grid
-    members = block.block.members
-    operators = _solve(statistics, block, settings)
+def _dataset(statistics: Statistics, block: GroupBlock, operators: Operators) -> xr.Dataset:
+    grid, members = statistics.grid, block.members
     modes = decompose(operators)
     data: dict[str, tuple[tuple[str, ...], Any]] = {
         "operator": (("group", "state_next", "state"), operators.operator),
@@ -175,7 +199,7 @@ def _fit_block(statistics: Statistics, block: BlockStatistics, settings: _Settin
         "last": (("group", "member"), grid.last[members]),
         "slope": (("group", "member"), grid.slope[members]),
         "member_index": (("group", "member"), members),
-        "unit": (("group",), block.block.units),
+        "unit": (("group",), block.units),
         "eigenvalue": (("group", "mode"), modes.eigenvalue),
         "residual": (("group", "mode"), modes.residual),
         "amplitude": (("group", "mode"), modes.amplitude),
@@ -185,48 +209,44 @@ def _fit_block(statistics: Statistics, block: BlockStatistics, settings: _Settin
     }
     if operators.basis is not None:
         data["basis"] = (("group", "member", "state"), operators.basis)
-    attrs = {"layer": block.block.layer, "path": block.block.path}
+    attrs = {"layer": block.layer, "path": block.path}
     return check(xr.Dataset(data, attrs=attrs))
 
 
-def _solve(statistics: Statistics, block: BlockStatistics, settings: _Settings) -> Operators:
+def _solve(statistics: Statistics, block: BlockStatistics, rtol: float | None, rank: int | None) -> Operators:
     snapshots = statistics.grid.snapshots
     members = block.block.members
     if isinstance(block.kind, PairTriangles):
         origin = statistics.grid.origin[members]
         if statistics.method == "paper":
-            return solve_paper(block.kind, origin, rtol=settings.rtol)
-        return solve_affine(block.kind, origin, rtol=settings.rtol or 0.0, rank=settings.rank)
+            return solve_paper(block.kind, origin, rtol=rtol)
+        return solve_affine(block.kind, origin, rtol=rtol or 0.0, rank=rank)
     of_groups = np.moveaxis(snapshots[:, members], 0, -1).astype(np.float64)
     if isinstance(block.kind, SnapshotTriangles):
-        return solve_paper_wide(block.kind, of_groups, rtol=settings.rtol)
+        return solve_paper_wide(block.kind, of_groups, rtol=rtol)
     return solve_delay(
         gram_about_last(block.kind),
         of_groups,
         delays=statistics.delays,
-        rtol=settings.rtol or 0.0,
-        rank=settings.rank,
+        rtol=rtol or 0.0,
+        rank=rank,
     )
 
 
-def _describe(statistics: Statistics, settings: _Settings, seconds_fit: float) -> dict[str, Any]:
+def _describe(statistics: Statistics, settings: dict[str, Any], seconds_fit: float) -> dict[str, Any]:
     window = statistics.grid.window
     return {
         "koopscope_result": "fit",
-        "partition": statistics.partition,
         "method": statistics.method,
         "t1": window.t1,
         "t2": window.t2,
-        "lag": window.lag,
         "spacing": window.spacing,
         "n_snapshots": window.n_snapshots,
-        "delays": statistics.delays,
         "average": window.average,
         "origin_offset": window.origin_offset,
-        "rtol": settings.rtol,
-        "rank": settings.rank,
+        "rank": None,
+        **settings,
         "increment_correlation": statistics.grid.increment_correlation,
-        "blocks": [block.block.path for block in statistics.blocks],
         "tensors": statistics.weights.to_attrs(),
         "source": statistics.source,
         "fingerprint": statistics.grid.fingerprint,

@@ -12,6 +12,7 @@ import xarray as xr
 from koopscope.errors import UsageError
 from koopscope.fit_tree import fitted_blocks, fitted_weights, require_kind
 from koopscope.operators import states_at
+from koopscope.parallel import single_threaded_blas
 
 ALTERNATING = -0.5  # correlation of consecutive increments below which a run is said to alternate
 
@@ -64,10 +65,11 @@ def predict(fit: xr.DataTree, lead: int | Sequence[int] | npt.NDArray[np.int64])
     _warn_if_blind(fit, leads)
     weights = fitted_weights(fit)
     flat = np.empty((leads.size, weights.size))
-    for block in fitted_blocks(fit):
-        since_origin = leads.astype(np.float64) + float(fit.attrs["origin_offset"])
-        forecast = block["origin"].to_numpy() + displacements(block, since_origin, int(fit.attrs["lag"]))
-        flat[:, block["member_index"].to_numpy()] = forecast
+    since_origin = leads.astype(np.float64) + float(fit.attrs["origin_offset"])
+    with single_threaded_blas():
+        for block in fitted_blocks(fit):
+            moved = displacements(block, since_origin, int(fit.attrs["lag"]))
+            flat[:, block["member_index"].to_numpy()] = block["origin"].to_numpy() + moved
     finite = np.isfinite(flat).all(axis=1)
     variables = {
         slot.name: (("lead", *slot.dims), array)

@@ -15,7 +15,7 @@ from zarr.storage import MemoryStore
 from koopscope.errors import OutputExistsError, ResultError
 
 TREES = ("fit", "verification")
-TABLES = ("forecast", "spectrum")
+TABLES = ("forecast", "spectrum", "backtest")
 _KIND = "koopscope_result"
 
 
@@ -67,7 +67,7 @@ def save(result: xr.DataTree | xr.Dataset, path: str | os.PathLike[str]) -> None
 
 
 def _write_store(tree: xr.DataTree, place: Path) -> None:
-    """Encode in memory, then write: a fit is dozens of small arrays, and Zarr takes a thread for each file."""
+    """Encode in memory, then write: a fit is dozens of small arrays, each a thread of its own to Zarr."""
     encoded: dict[str, Any] = {}
     tree.to_zarr(MemoryStore(encoded), mode="w-", consolidated=False, zarr_format=3)
     for key, buffer in encoded.items():

@@ -25,6 +25,8 @@ DIMS = {
     "layer": "layers of the network",
     "forecast": "fit, and the baselines hold, linear and, where rows are averaged, mean",
     "tensor": "tensors of a recording",
+    "candidate": "settings in a backtest's race",
+    "origin": "training steps that a backtest takes for t2",
 }
 
 
@@ -83,6 +85,12 @@ VARIABLES = {
     "skill_linear": Variable(("lead",), "f", "", "1 - |error|_2 / |error of linear|_2"),
     "skill_mean": Variable(("lead",), "f", "", "1 - |error|_2 / |error of mean|_2"),
     "moved": Variable(("lead",), "i", "", "number of weights that moved between t2 and t2 + lead"),
+    "backtest_error": Variable(
+        ("candidate", "origin", "lead"), "f", "", "relative_l2 of a candidate's forecast from an origin"
+    ),
+    "score": Variable(("candidate",), "f", "", "mean over origins of the error at the largest lead"),
+    "predicted_error": Variable(("lead",), "f", "", "largest error of the chosen candidate over origins"),
+    "error_bound": Variable(("lead",), "f", "", "twice the predicted error"),
     "recorded_loss": Variable(("step_recorded",), "f", "", "loss as recorded"),
     "loss_at_t2": Variable((), "f", "", "loss at w(t2)"),
     "loss_true": Variable(("lead",), "f", "", "loss at the recorded w(t2 + lead)"),

@@ -27,7 +27,11 @@ def fit(
     *,
     settings: FitSettings | None = None,
     lead: Annotated[
-        int | None, Parameter(help="Verify this many steps after t2 [default: up to the last recorded step].")
+        int | None,
+        Parameter(
+            help="Verify this many steps after t2 [default: up to the last recorded step]; auto also chooses "
+            "for it [default: a quarter of the window]."
+        ),
     ] = None,
     loss: Loss = None,
     recording: RecordingOptions | None = None,
@@ -45,7 +49,8 @@ def fit(
         loss_function = load_loss(loss) if loss else None
         run = koopscope.open_trajectory(trajectory, **opening)
         fit_started = time.perf_counter()
-        fitted = koopscope.fit(run, progress=tell, **asdict(chosen))
+        reach = lead if chosen.method == "auto" else None
+        fitted = koopscope.fit(run, progress=tell, lead=reach, **asdict(chosen))
         seconds = _seconds(fitted, time.perf_counter() - fit_started)
         verification = None
         if lead is not None or int(run["step"].values[-1]) > fitted.attrs["t2"]:
@@ -73,6 +78,7 @@ def _seconds(fitted: xr.DataTree, seconds: float) -> dict[str, float]:
 
 def _describe(fitted: xr.DataTree, verification: xr.DataTree | None) -> dict[str, Any]:
     described = {output_folder.MARK: 1, **summary.describe_fit(fitted), "verification": None, "loss": None}
+    described["backtest"] = summary.describe_backtest(fitted)
     if verification is not None:
         reached = int(verification["lead"].to_numpy()[0])
         described["verification"] = summary.describe_verification(verification, reached)
@@ -85,7 +91,6 @@ def _write_results(folder: Path, fitted: xr.DataTree, verification: xr.DataTree 
     koopscope.save(fitted, folder / output_folder.FIT)
     _draw(koopscope.plot_eigs(fitted), folder / output_folder.EIGENVALUES)
     if verification is not None:
-        koopscope.save(verification, folder / output_folder.VERIFICATION)
         _draw(koopscope.plot_error_vs_evolution(verification), folder / output_folder.ERRORS)
 
 
@@ -99,10 +104,12 @@ def _lines(described: dict[str, Any], wanted: Path) -> list[str]:
         f"method   {described['method']}, partition {described['partition']}, lag {described['lag']} steps"
         + (f", {described['delays']} delays" if described["delays"] > 1 else "")
         + (f", means of {described['average']} rows" if described["average"] > 1 else "")
-        + (f", rtol {described['rtol']:g}" if described["rtol"] is not None else ""),
+        + (f", rtol {described['rtol']:g}" if described["rtol"] else ""),
     ]
     if described["method"] == "paper":
         lines.append(f"operator {verdicts.conditioning_verdict(described['ill_conditioned_share'])}")
+    if described["backtest"] is not None:
+        lines.append(f"backtest {verdicts.backtest_verdict(described['backtest'])}")
     if described["verification"] is None:
         lines.append("verified no: the recording ends at t2; a smaller --t2 leaves steps to verify against")
     if described["loss"] is not None:

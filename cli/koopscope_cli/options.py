@@ -37,14 +37,18 @@ class FitSettings:
     """What is fitted, on which window, and how; the names of `koopscope.fit`."""
 
     partition: Annotated[
-        str,
+        str | None,
         Parameter(
             help="Weights that evolve together: network, layer, node, quasi-node:Q, weight, or a mixture "
-            "such as node,fc1=quasi-node:10."
+            "such as node,fc1=quasi-node:10 [default: node; chosen too where --method is auto]."
         ),
-    ] = "node"
+    ] = None
     method: Annotated[
-        str, Parameter(help="affine (centred, truncated) or paper (as Dogra & Redman published it).")
+        str,
+        Parameter(
+            help="affine (centred, truncated), paper (as Dogra & Redman published it), or auto (whatever a "
+            "backtest on the window chooses)."
+        ),
     ] = "affine"
     t1: Annotated[
         int | None, Parameter(help="First training step of the window [default: the first recorded].")

@@ -13,10 +13,10 @@ from typing import Any
 
 from koopscope.errors import OutputExistsError, UsageError
 
-FIT, VERIFICATION, FORECAST, SUMMARY = "fit.zarr", "verification.zarr", "forecast.zarr", "summary.json"
+FIT, FORECAST, SUMMARY = "fit.zarr", "forecast.zarr", "summary.json"
 EIGENVALUES, ERRORS = "eigenvalues.png", "error_vs_evolution.png"
 MARK = "koopscope_output"  # key of summary.json; its value is the version of the folder's form
-_MEMBERS = {FIT, VERIFICATION, FORECAST, SUMMARY, EIGENVALUES, ERRORS}
+_MEMBERS = {FIT, FORECAST, SUMMARY, EIGENVALUES, ERRORS}
 _ELSEWHERE = "choose another place with -o"
 
 
@@ -129,8 +129,13 @@ def _swap(staging: Path, place: Path) -> None:
 
 
 def _remove(staging: Path | None) -> None:
-    if staging is not None:
+    if staging is None:
+        return
+    try:
         shutil.rmtree(staging, ignore_errors=True)
+    except BaseException:  # an interrupt while tidying up must not stop the tidying
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
 
 
 def _make_parents(place: Path) -> list[Path]:

@@ -81,6 +81,24 @@ def describe_loss(verification: xr.DataTree, lead: int) -> dict[str, Any] | None
     return described
 
 
+def describe_backtest(fit: xr.DataTree) -> dict[str, Any] | None:
+    """Summarise the race that ``--method auto`` ran; None where there was none."""
+    return backtest_figures(fit["backtest"].to_dataset()) if fit.attrs["method"] == "auto" else None
+
+
+def backtest_figures(race: xr.Dataset) -> dict[str, Any]:
+    """Summarise a backtest: what it chose, the error it predicts by lead, and the horizon."""
+    return {
+        "chosen": dict(race.attrs["chosen"]),
+        "leads": race["lead"].values.tolist(),
+        "predicted_error": race["predicted_error"].values.tolist(),
+        "error_bound": race["error_bound"].values.tolist(),
+        "tolerance": race.attrs["tolerance"],
+        "horizon": race.attrs["horizon"],
+        "horizon_censored": race.attrs["horizon_censored"],
+    }
+
+
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """Write strict JSON: what is not finite becomes null.
 

@@ -77,3 +77,36 @@ def conditioning_verdict(share: float) -> str:
     'cond > 1e8 in 27 % of groups'
     """
     return f"cond > 1e8 in {100 * share:.0f} % of groups"
+
+
+def backtest_verdict(race: Mapping[str, Any]) -> str:
+    """Say what a backtest chose, the error it predicts at its largest lead, and how far a forecast is good.
+
+    Parameters
+    ----------
+    race
+        ``chosen``, ``leads``, ``predicted_error``, ``error_bound``, ``tolerance``, ``horizon`` and
+        ``horizon_censored``.
+
+    Examples
+    --------
+    >>> backtest_verdict({"chosen": {"kind": "linear", "window_share": 0.2}, "leads": [50, 100],
+    ...     "predicted_error": [0.02, 0.06], "error_bound": [0.04, 0.12], "tolerance": 0.1, "horizon": 50,
+    ...     "horizon_censored": False})
+    'a straight line won; error 0.06 predicted 100 steps ahead (bound 0.12); within 0.1 up to 50 steps'
+    """
+    chosen = race["chosen"]
+    won = {
+        "hold": "holding still",
+        "linear": "a straight line",
+        "affine": "an affine fit",
+    }[chosen["kind"]]
+    if race["horizon"]:
+        further = " or more" if race["horizon_censored"] else ""
+        reach = f"within {race['tolerance']:g} up to {race['horizon']} steps{further}"
+    else:
+        reach = f"not within {race['tolerance']:g} even {race['leads'][0]} steps ahead"
+    return (
+        f"{won} won; error {race['predicted_error'][-1]:.2g} predicted {race['leads'][-1]} steps ahead "
+        f"(bound {race['error_bound'][-1]:.2g}); {reach}"
+    )

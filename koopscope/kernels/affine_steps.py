@@ -8,8 +8,9 @@ import numpy.typing as npt
 
 from koopscope.kernels.accelerate import jit
 
+FEWEST_IN_PARALLEL = 8  # fewer groups finish before a second thread has woken up
 
-@jit(parallel=True)
+
 def affine_steps(
     operators: npt.NDArray[np.float64], offsets: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
@@ -30,6 +31,13 @@ def affine_steps(
     -------
     Shape ``(group, count, state)``.
     """
+    few = offsets.shape[0] < FEWEST_IN_PARALLEL
+    return (_in_turn if few else _in_parallel)(operators, offsets, counts)
+
+
+def _affine_steps(
+    operators: npt.NDArray[np.float64], offsets: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
     n_groups, d = offsets.shape
     n_counts = counts.size
     states = np.zeros((n_groups, n_counts, d))
@@ -48,3 +56,7 @@ def affine_steps(
             power = np.dot(power, power)
             bit *= 2
     return states
+
+
+_in_parallel = jit(parallel=True)(_affine_steps)
+_in_turn = jit()(_affine_steps)

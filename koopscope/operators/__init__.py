@@ -5,8 +5,8 @@ import the statistics and kernels only.
 """
 
 from koopscope.operators.affine import solve_affine
-from koopscope.operators.baselines import baseline_displacements
-from koopscope.operators.delay import GramModes, solve_delay
+from koopscope.operators.baselines import baseline_displacements, straight_operators
+from koopscope.operators.delay import GramModes, ReducedOperators, solve_delay
 from koopscope.operators.model import Floats, Operators
 from koopscope.operators.paper import solve_paper, solve_paper_wide
 from koopscope.operators.stepping import states_at
@@ -15,10 +15,12 @@ __all__ = [
     "Floats",
     "GramModes",
     "Operators",
+    "ReducedOperators",
     "baseline_displacements",
     "solve_affine",
     "solve_delay",
     "solve_paper",
     "solve_paper_wide",
     "states_at",
+    "straight_operators",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from koopscope.operators.model import Floats
+from koopscope.operators.model import Floats, Operators
 
 
 def baseline_displacements(
@@ -36,3 +36,29 @@ def baseline_displacements(
     if origin_offset:
         baselines["mean"] = np.broadcast_to(start, linear.shape).copy()
     return baselines
+
+
+def straight_operators(increment: Floats, centre: Floats) -> Operators:
+    """Write a straight line as operators: one state that counts lags, and the line as its basis.
+
+    Parameters
+    ----------
+    increment
+        Change per lag, shape ``(group, member)``; zero stays where it is.
+    centre
+        Point of the line, shape ``(group, member)``.
+    """
+    n_groups = increment.shape[0]
+    length = np.linalg.norm(increment, axis=1)
+    return Operators(
+        operator=np.ones((n_groups, 1, 1)),
+        displacement=np.ones((n_groups, 1)),
+        basis=increment[:, :, None],
+        centre=centre,
+        rank=(length > 0).astype(np.int64),
+        condition=np.ones(n_groups),
+        scale=length,
+        drift=np.ones((n_groups, 1)),
+        pairs_now=np.zeros((n_groups, 1, 1)),
+        pairs_next=np.zeros((n_groups, 1, 1)),
+    )

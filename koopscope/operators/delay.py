@@ -87,9 +87,9 @@ def solve_delay(
 ) -> Operators:
     """Fit an affine map on states that stack ``delays`` snapshots, without forming the states.
 
-    A change of the state is lifted to weights by ``basis = (w_(j+q-1) - w(t2)) J V S^-1``, the newest snapshot
-    of each column. Agrees with the singular value decomposition of the stacked data to about 1e-11, 1e-9,
-    1e-7, 1e-5 of the evolution at ``rtol`` of 1e-3, 1e-4, 1e-5, 1e-6.
+    A change of the state is lifted to weights by ``basis = (w_(j+q-1) - w(t2)) J V S^-1``, the newest
+    snapshot of each column. Agrees with the singular value decomposition of the stacked data to about
+    1e-11, 1e-9, 1e-7, 1e-5 of the evolution at ``rtol`` of 1e-3, 1e-4, 1e-5, 1e-6.
 
     Parameters
     ----------

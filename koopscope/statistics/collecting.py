@@ -21,8 +21,11 @@ from koopscope.statistics.windows import choose_window
 from koopscope.trajectory import validate
 from koopscope.weight_vector import WeightVector
 
-METHODS = ("paper", "affine")
-LAGS_PER_WINDOW = 100  # default lag of centred fits: at one step, eigenvalues all read .9999
+# Default number of lags in a window, by method: one recorded spacing for the source's own; for centred
+# fits a hundred, since at one step eigenvalues all read .9999; for a race the finest of its lags.
+LAGS_PER_WINDOW = {"paper": None, "affine": 100, "auto": 200}
+METHODS = tuple(LAGS_PER_WINDOW)
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,15 @@ def collect(
     trajectory
         Dataset from `open_trajectory`.
     partition
-        `Partition`, or its spelling such as ``"node"`` or ``"node,fc1=quasi-node:10"``.
+        `Partition`, or its spelling such as ``"node"`` or ``"node,fc1=quasi-node:10"``; with
+        ``method="auto"`` also ``"auto"``, the network against its layers.
     method
-        ``"paper"`` or ``"affine"``: settles the default lag and which statistics are kept.
+        ``"paper"``, ``"affine"`` or ``"auto"``: settles the default lag and which statistics are kept.
     t1, t2
         Window in training steps; by default the first four fifths of the recording.
     lag
         Training steps between snapshots; by default one recorded spacing for ``paper``, and the
-        multiple nearest to a hundredth of the window for ``affine``.
+        multiple nearest to a hundredth of the window for ``affine``, a two-hundredth for ``auto``.
     delays
         Snapshots stacked into one state; more than 1 needs ``method="affine"``.
     average
@@ -124,7 +128,8 @@ def collect(
     tell = listener(progress)
     _check_settings(method, delays, average)
     validate(trajectory)
-    resolved = Partition.parse(partition)
+    racing = method == AUTO and partition == AUTO
+    resolved = Partition.layer() if racing else Partition.parse(partition)
     weights = WeightVector.of(trajectory)
     blocks = resolved.blocks(weights)
     window = choose_window(
@@ -133,7 +138,7 @@ def collect(
         t2=t2,
         lag=lag,
         average=average,
-        lags_per_window=None if method == "paper" else LAGS_PER_WINDOW,
+        lags_per_window=LAGS_PER_WINDOW[method],
         min_snapshots=2 + delays,
     )
     started = time.perf_counter()
@@ -143,7 +148,7 @@ def collect(
     with announce_compilation(lambda: tell(compiling, 0, 0)):
         collected = tuple(_collect_block(grid.snapshots, block, method, delays) for block in blocks)
     source = str(trajectory.attrs.get("source", ""))
-    return Statistics(grid, str(resolved), method, delays, collected, seconds, source)
+    return Statistics(grid, AUTO if racing else str(resolved), method, delays, collected, seconds, source)
 
 
 def _check_settings(method: str, delays: int, average: int) -> None:
@@ -153,13 +158,15 @@ def _check_settings(method: str, delays: int, average: int) -> None:
         raise UsageError(f"delays must be at least 1, got {delays}")
     if method == "paper" and (delays > 1 or average > 1):
         raise UsageError("delays and average need method='affine': the paper's operator maps single rows")
+    if method == AUTO and delays > 1:
+        raise UsageError("method='auto' chooses the delays itself; leave delays out")
 
 
 def _collect_block(
     snapshots: npt.NDArray[Any], block: GroupBlock, method: str, delays: int
 ) -> BlockStatistics:
     tall = snapshots.shape[0] - 1 >= 2 * block.members.shape[1] + 1
-    if tall and delays == 1:
+    if tall and delays == 1 and method != AUTO:
         return BlockStatistics(block, pair_triangles(snapshots, block))
     if method == "paper":
         return BlockStatistics(block, snapshot_triangles(snapshots, block))

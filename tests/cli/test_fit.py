@@ -10,7 +10,7 @@ from koopscope.simulation import linear_run
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
-FOLDER = ["eigenvalues.png", "error_vs_evolution.png", "fit.zarr", "summary.json", "verification.zarr"]
+FOLDER = ["eigenvalues.png", "error_vs_evolution.png", "fit.zarr", "summary.json"]
 KEYS = {
     *("partition", "method", "groups", "weights", "t1", "t2", "lag", "seconds", "output", "layers"),
     *("verification", "input", "spacing", "delays", "average", "rtol", "rank", "spectral_radius"),

@@ -71,6 +71,21 @@ def test_staged__failure_leaves_the_old_result(tmp_path):
     assert list(tmp_path.iterdir()) == [place]
 
 
+def test_staged__interrupt_while_tidying_up_leaves_nothing(tmp_path, monkeypatch):
+    remove, calls = output_folder.shutil.rmtree, []
+
+    def interrupted_once(path, **options):
+        calls.append(path)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    monkeypatch.setattr(output_folder.shutil, "rmtree", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_staged__failed_move_puts_the_old_result_back(tmp_path):
     place = tmp_path / "out"
     place.mkdir()
@@ -111,7 +126,7 @@ def test_at_work__draws_bars_on_a_terminal(monkeypatch, capsys):
     with progress.at_work() as tell:
         tell("compiling kernels", 0, 0)
         tell("reading weights", 1, 2)
-        sys.stdout.write("a loss may print")
+        sys.stdout.write("a loss may print\n")
         tell("reading weights", 2, 2)
     assert "compiling kernels" in terminal.getvalue()
     assert "reading weights" in terminal.getvalue()

@@ -71,7 +71,8 @@ def test_predict__negative_lead_writes_nothing(shell, folder):
 
 @pytest.mark.parametrize("command", [["predict", "--lead", "5"], ["verify"], ["spectrum"]])
 def test_stored__needs_a_fit(shell, folder, here, command):
-    for place in ("nowhere", "run.zarr", "run.koop/verification.zarr"):
+    assert shell("predict", "run.koop", "--lead", "5").code == 0
+    for place in ("nowhere", "run.zarr", "run.koop/forecast.zarr"):
         outcome = shell(command[0], place, *command[1:])
         assert (outcome.code, outcome.out) == (3, "")
         assert outcome.err.startswith("koopscope: error[result]: ")

@@ -1,0 +1,181 @@
+"""Backtest: forecast from earlier origins inside the window, and so learn which settings to trust how far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from koopscope.errors import UsageError, WindowError
+from koopscope.operators import Floats
+from koopscope.partition import Partition
+from koopscope.progress import Listener, listener
+from koopscope.race import Candidate, Race, run_race
+from koopscope.statistics import IncrementGrams, Statistics, collect, gram_about_last
+from koopscope.variables import check
+
+LEAD_SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # of the largest lead
+LARGEST_LEAD = 4  # a quarter of the window: beyond it too little is left to fit the earliest origins on
+BOUND = 2.0  # times the worst of the origins bounds the true error in most runs
+TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a race decided: the candidate in words and units of training steps, and its record."""
+
+    candidate: Candidate
+    partition: str
+    lag: int
+    table: xr.Dataset
+
+
+def backtest(
+    trajectory: xr.Dataset | Statistics,
+    partition: str | Partition = "auto",
+    *,
+    t1: int | None = None,
+    t2: int | None = None,
+    lead: int | None = None,
+    average: int = 1,
+    tolerance: float = TOLERANCE,
+    progress: bool | Listener | None = None,
+) -> xr.Dataset:
+    """Race settings on the window itself, and predict the error of the best.
+
+    From nine origins in the second half of the window, every candidate forecasts what the rest of the
+    window holds: affine fits over three lags, five numbers of delays, six tolerances and two window
+    lengths, on the whole network and per layer, beside ``hold`` and ``linear``. The winner has the least
+    mean relative error at the largest lead. Nothing after t2 is looked at, and no weight is read twice.
+
+    Parameters
+    ----------
+    trajectory
+        Dataset from `open_trajectory`, or `Statistics` collected with ``method="auto"``.
+    partition
+        ``"auto"`` races the network against its layers; any other `Partition` races within itself.
+    t1, t2
+        Window in training steps; by default the first four fifths of the recording.
+    lead
+        Training steps that forecasts shall reach; by default, and at most, a quarter of the window.
+    average
+        Recorded rows averaged into one snapshot.
+    tolerance
+        Relative error that a forecast may have; settles ``horizon``.
+    progress
+        ``True`` for lines on stderr, or a listener (see `koopscope.progress`).
+
+    Returns
+    -------
+    xr.Dataset
+        ``backtest_error(candidate, origin, lead)`` and its ``score(candidate)``; ``predicted_error(lead)``,
+        the worst of the origins for the winner, and ``error_bound(lead)``, twice that. Attributes:
+        ``chosen`` with the winner's settings, ``horizon``, the largest lead whose bound stays within
+        ``tolerance`` (0 if none does), and ``horizon_censored`` where that is the largest lead tried.
+
+    Raises
+    ------
+    WindowError
+        If the window is too short to be divided.
+    InvalidDataError
+        If the recording cannot serve the window or the partition.
+
+    Examples
+    --------
+    >>> from koopscope.simulation import linear_run
+    >>> table = backtest(linear_run("network"), t2=800)
+    >>> table.attrs["chosen"]["kind"], table.attrs["horizon"]
+    ('affine', 200)
+    """
+    tell = listener(progress)
+    if isinstance(trajectory, Statistics):
+        statistics = trajectory
+    else:
+        statistics = collect(
+            trajectory, partition, method="auto", t1=t1, t2=t2, average=average, progress=progress
+        )
+    return judge(statistics, lead=lead, tolerance=tolerance, tell=tell).table
+
+
+def judge(statistics: Statistics, *, lead: int | None, tolerance: float, tell: Listener) -> Verdict:
+    """Run the race on collected statistics."""
+    if not 0 < tolerance < 1:
+        raise UsageError(f"tolerance is a relative error and must lie between 0 and 1, got {tolerance}")
+    window = statistics.grid.window
+    leads = _leads(window.n_snapshots, window.lag, lead)
+    names, grams = raced_grams(statistics)
+    tell("racing candidates", 0, 1)
+    race = run_race(grams, leads)
+    tell("racing candidates", 1, 1)
+    winner = race.candidates[race.chosen]
+    table = _table(statistics, race, names, tolerance)
+    return Verdict(winner, names[winner.partition], winner.multiple * window.lag, table)
+
+
+def raced_grams(statistics: Statistics) -> tuple[list[str], list[Floats]]:
+    """List the partitions in the race, and the Gram matrices of all their groups about t2."""
+    kinds = [block.kind for block in statistics.blocks]
+    if not all(isinstance(kind, IncrementGrams) for kind in kinds):
+        raise UsageError('a backtest needs statistics collected with method="auto"')
+    groups = np.concatenate([gram_about_last(kind) for kind in kinds if isinstance(kind, IncrementGrams)])
+    if statistics.partition != "auto":
+        return [statistics.partition], [groups]
+    # Gram matrices add up over weights: the network's is the sum of its layers'.
+    return ["network", "layer"], [groups.sum(axis=0, keepdims=True), groups]
+
+
+def _leads(n_snapshots: int, lag: int, lead: int | None) -> npt.NDArray[np.int64]:
+    largest = (n_snapshots - 1) // LARGEST_LEAD
+    if largest < 2:
+        raise WindowError(
+            f"a backtest divides the window, and {n_snapshots} snapshots are too few; use a longer window "
+            "(--t1, --t2) or a fixed --method"
+        )
+    if lead is not None and lead < 1:
+        raise UsageError(f"lead must be at least 1 training step, got {lead}")
+    target = largest if lead is None else min(largest, max(1, round(lead / lag)))
+    return np.unique(np.maximum(1, np.round(target * np.array(LEAD_SHARES)))).astype(np.int64)
+
+
+def _table(statistics: Statistics, race: Race, names: list[str], tolerance: float) -> xr.Dataset:
+    window = statistics.grid.window
+    worst = race.worst()
+    bound = BOUND * worst
+    within = np.flatnonzero(bound <= tolerance)
+    # The bound never falls with the lead, so those within it are the first ones.
+    horizon = int(race.leads[within[-1]] * window.lag) if within.size else 0
+    candidates = race.candidates
+    columns: dict[str, list[Any]] = {
+        "kind": [candidate.kind for candidate in candidates],
+        "partition": [names[candidate.partition] for candidate in candidates],
+        "lag": [candidate.multiple * window.lag for candidate in candidates],
+        "delays": [candidate.delays for candidate in candidates],
+        "rtol": [candidate.rtol for candidate in candidates],
+        "window_share": [candidate.share for candidate in candidates],
+    }
+    coords: dict[str, Any] = {
+        name: ("candidate", np.array(values, dtype=object if isinstance(values[0], str) else None))
+        for name, values in columns.items()
+    }
+    first = int(window.t2 - (window.n_snapshots - 1) * window.lag)
+    coords |= {"origin": first + race.origins * window.lag, "lead": race.leads * window.lag}
+    data: dict[str, Any] = {
+        "backtest_error": (("candidate", "origin", "lead"), race.errors),
+        "score": (("candidate",), race.scores),
+        "predicted_error": (("lead",), worst),
+        "error_bound": (("lead",), bound),
+    }
+    attrs = {
+        "koopscope_result": "backtest",
+        "chosen": {name: values[race.chosen] for name, values in columns.items()},
+        "tolerance": tolerance,
+        "horizon": horizon,
+        "horizon_censored": bool(within.size == race.leads.size),
+        "t1": window.t1,
+        "t2": window.t2,
+        "average": window.average,
+    }
+    return check(xr.Dataset(data, coords, attrs))

@@ -1,0 +1,174 @@
+"""The race on Gram matrices against forecasts made one by one, and what it decides on known systems."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+
+import koopscope
+from koopscope.errors import UsageError, WindowError
+from koopscope.race import fitted_rows, race_origins
+from koopscope.simulation import linear_run
+from koopscope.trajectory import from_arrays
+
+
+def straight_run(noise=0.0):
+    """Every weight on a line of its own, under noise that no operator can foresee."""
+    random = np.random.default_rng(3)
+    steps = np.arange(401)
+    slopes = random.normal(size=(6, 5))
+    lines = 1e-2 * steps[:, None, None] * slopes + noise * random.normal(size=(401, 6, 5))
+    return from_arrays(steps, {"a.weight": lines})
+
+
+@pytest.fixture(scope="module")
+def race(adadelta):
+    return koopscope.backtest(adadelta)
+
+
+def test_backtest__errors_equal_forecasts_from_the_data(adadelta, race):
+    """Candidates are refitted by SVD of the data itself, origin by origin."""
+    statistics = koopscope.collect(adadelta, "auto", method="auto")
+    snapshots = statistics.grid.snapshots
+    lag = statistics.grid.window.lag
+    settings = list(zip(race.partition.values, race.lag.values, race.delays.values, race.rtol.values,
+                        race.window_share.values, race.kind.values, strict=True))  # fmt: skip
+    checked = 0
+    for wanted in [("network", lag, 1, 1e-4, 1.0), ("network", 2 * lag, 10, 1e-3, 0.5)]:
+        index = settings.index((*wanted, "affine"))
+        multiple = wanted[1] // lag
+        for position, origin in enumerate(race_origins(len(snapshots), int(race.lead[-1]) // lag)):
+            used = snapshots[fitted_rows(int(origin), multiple, wanted[4])]
+            for number, lead in enumerate(race.lead.values // lag):
+                if lead % multiple:
+                    continue
+                truth = snapshots[origin + lead].astype(np.float64) - snapshots[origin]
+                moved = reference.affine_forecast(used, lead // multiple, rtol=wanted[3], delays=wanted[2])
+                expected = np.linalg.norm(moved - truth) / np.linalg.norm(truth)
+                found = float(race["backtest_error"][index, position, number])
+                # Squares lose half of the digits: agreement to 1e-11/rtol of the evolution, see METHODS.
+                assert found == pytest.approx(expected, abs=1e-6)
+                checked += 1
+    assert checked > 60
+
+
+def test_backtest__nothing_after_t2_is_looked_at(adadelta, race):
+    cut = adadelta.sel(step=slice(None, race.attrs["t2"]))
+    again = koopscope.backtest(cut, t2=race.attrs["t2"])
+    assert again.identical(race)
+
+
+def test_backtest__origins_leave_room_for_the_largest_lead(race):
+    assert race.sizes["origin"] == 9
+    assert int(race.origin[-1] + race.lead[-1]) <= race.attrs["t2"]
+    assert int(race.origin[0]) > race.attrs["t1"]
+
+
+def test_backtest__prediction_is_the_worst_of_the_origins(race):
+    best = int(np.argmin(race["score"].values))
+    worst = race["backtest_error"][best].max("origin").values
+    np.testing.assert_array_equal(race["predicted_error"], np.maximum.accumulate(worst))
+    np.testing.assert_array_equal(race["error_bound"], 2 * race["predicted_error"])
+    assert race["score"][best] == race["backtest_error"][best, :, -1].mean()
+
+
+def test_backtest__horizon_is_the_last_lead_within_the_tolerance(adam):
+    race = koopscope.backtest(adam, "network")
+    within = race["lead"].values[race["error_bound"].values <= race.attrs["tolerance"]]
+    assert race.attrs["horizon"] == within.max()
+    assert not race.attrs["horizon_censored"]
+    assert within.max() < race["lead"].values[-1]
+
+
+def test_backtest__an_unfounded_prediction_is_not_within_any_tolerance():
+    random = np.random.default_rng(0)
+    run = from_arrays(np.arange(300), {"a.weight": random.normal(size=(300, 5, 4))})
+    race = koopscope.backtest(run, t2=299)
+    assert race.attrs["horizon"] == 0
+    assert not race.attrs["horizon_censored"]
+
+
+@pytest.mark.parametrize("partition", ["layer"])
+def test_backtest__within_one_partition(adam, partition):
+    race = koopscope.backtest(adam, partition, lead=600)
+    assert set(race.partition.values) == {partition}
+    assert int(race.lead[-1]) == 600
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"tolerance": 0.0}, UsageError),
+        ({"lead": 0}, UsageError),
+        ({"t2": 5}, WindowError),
+    ],
+)
+def test_backtest__settings_that_cannot_be_used(settings, error):
+    with pytest.raises(error):
+        koopscope.backtest(linear_run(), **settings)
+
+
+def test_auto__fits_what_the_backtest_chose(adadelta, race):
+    fit = koopscope.fit(adadelta, method="auto")
+    chosen = race.attrs["chosen"]
+    for name in ("partition", "lag", "delays", "rtol", "kind"):
+        assert fit.attrs[name] == chosen[name]
+    assert fit["backtest"].to_dataset().identical(race)
+    by_hand = koopscope.fit(
+        adadelta, chosen["partition"], lag=chosen["lag"], delays=chosen["delays"], rtol=chosen["rtol"]
+    )
+    assert chosen["window_share"] == 1.0
+    found, expected = (koopscope.predict(item, 2000)["fc2.weight"].values for item in (fit, by_hand))
+    moved = expected - adadelta["fc2.weight"].sel(step=fit.attrs["t2"]).values
+    assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(moved)
+
+
+@pytest.mark.parametrize("recording", ["adam"])
+def test_auto__beats_the_paper_and_the_baselines_on_real_runs(recording, request):
+    run = request.getfixturevalue(recording)
+    figures = {}
+    for name, settings in {"auto": {"method": "auto"}, "paper": {"method": "paper"}}.items():
+        fit = koopscope.fit(run, **settings)
+        figures[name] = koopscope.verify(fit, run, 2900)["relative_l2"].values[0]
+    fit_error, hold_error, linear_error = figures["auto"]
+    assert fit_error < min(hold_error, linear_error, figures["paper"][0])
+
+
+def test_auto__states_an_error_that_turns_out_true(adadelta):
+    fit = koopscope.fit(adadelta, method="auto", t2=44_000)
+    table = fit["backtest"].to_dataset()
+    verification = koopscope.verify(fit, adadelta, table["lead"].values)
+    true = verification["relative_l2"].sel(forecast="fit").values
+    assert np.all(true <= table["error_bound"].values)
+
+
+def test_auto__a_straight_line_can_win_and_forecasts_one(monkeypatch):
+    monkeypatch.setattr("koopscope.race.DELAYS", ())  # baselines alone in the race
+    run = straight_run(noise=0.05)
+    fit = koopscope.fit(run, method="auto", t2=400)
+    assert fit.attrs["kind"] == "linear"
+    first = round(400 * (1 - fit["backtest"].attrs["chosen"]["window_share"]))
+    steps = np.arange(first, 401, 2)  # the base grid has every second row
+    slope = np.polyfit(steps, run["a.weight"].values[steps].reshape(steps.size, -1), 1)[0]
+    moved = koopscope.predict(fit, [0, 50])["a.weight"].values - run["a.weight"].sel(step=400).values
+    assert np.all(moved[0] == 0.0)
+    np.testing.assert_allclose(moved[1].ravel(), 50 * slope, rtol=1e-6)
+
+
+def test_auto__holding_still_wins_where_nothing_moves():
+    run = from_arrays(np.arange(401), {"a.weight": np.ones((401, 6, 5))})
+    fit = koopscope.fit(run, method="auto", t2=400)
+    assert fit.attrs["kind"] == "hold"
+    assert np.all(koopscope.predict(fit, [0, 50])["a.weight"].values == 1.0)
+
+
+@pytest.mark.parametrize("settings", [{"delays": 2}, {"rtol": 1e-3}, {"rank": 3}])
+def test_auto__chooses_for_itself(settings):
+    with pytest.raises(UsageError, match="auto"):
+        koopscope.fit(linear_run(), method="auto", **settings)
+
+
+def test_fit__lead_belongs_to_auto():
+    with pytest.raises(UsageError, match="auto"):
+        koopscope.fit(linear_run(), lead=100)
