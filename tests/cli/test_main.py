@@ -7,9 +7,9 @@ import sys
 import warnings
 
 import pytest
-from koopscope_cli import main as main_module
 
 import koopscope
+from koopscope_cli import main as main_module
 
 HEAVY = {"numpy", "xarray", "numba", "matplotlib", "scipy", "zarr", "h5py", "pandas"}
 COMMANDS = ("inspect", "fit", "predict", "verify", "spectrum")

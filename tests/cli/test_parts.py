@@ -7,6 +7,7 @@ import json
 import sys
 
 import pytest
+
 from koopscope_cli import output_folder, progress, summary, tables, verdicts
 
 FIGURES = {"relative_l2": 0.08, "skill_linear": 0.5, "moved": 20}
