@@ -24,7 +24,7 @@ class Folder:
         self._fold = fold
         self._waiting: deque[Path] = deque()
         self._changed = threading.Condition()
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._running = False
 
     def add(self, journal: Path) -> None:
@@ -70,7 +70,7 @@ class Folder:
                 journal = self._waiting[0]
             try:
                 self._fold(journal)
-            except Exception as error:
+            except BaseException as error:
                 with self._changed:
                     self._error, self._running = error, False
                     self._changed.notify_all()

@@ -8,7 +8,7 @@ from koopscope.trajectory.journal import find_journals, remove
 from koopscope.trajectory.rows import TensorKind
 from koopscope.trajectory.tail import find_tail
 from koopscope.trajectory.zarr_metadata import read_root
-from koopscope.trajectory.zarr_store import ZarrStore
+from koopscope.trajectory.zarr_store import ZarrStore, sweep
 
 
 def replay_journals(store: ZarrStore, *, durable: bool) -> None:
@@ -19,6 +19,8 @@ def replay_journals(store: ZarrStore, *, durable: bool) -> None:
     UserWarning
         Where rows may be missing.
     """
+    with recording_errors(store.path):
+        sweep(store.path)
     _, tail = find_tail(store.path, lambda: read_root(store.path))
     for rows in tail.journals:
         store.write_rows(rows.first_row, rows.views())

@@ -80,7 +80,7 @@ def create_store(
         Called when all but the renaming is done.
     """
     check_target(path, overwrite=overwrite)
-    _sweep(path)
+    sweep(path)
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.new")
     old = fresh.with_suffix(".old")
     replaced = read_root(path).get(fmt.RUN_ATTR) if path.exists() else None
@@ -104,12 +104,16 @@ def create_store(
         remove(journal, durable=False)
 
 
-def _sweep(path: Path) -> None:
-    """Remove what a writer that was killed while it made this store has left."""
-    left = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{12}\.(new|old)")
+def sweep(path: Path) -> None:
+    """Remove the half-made files that a writer which was killed has left beside a store."""
+    name = re.escape(path.name)
+    left = re.compile(rf"\.{name}\.([0-9a-f]{{12}}\.(new|old)|partial)|{name}\.journal-[0-9a-f-]+\.partial")
     for child in path.parent.iterdir():
         if left.fullmatch(child.name):
-            shutil.rmtree(child, ignore_errors=True)
+            if child.is_dir():
+                shutil.rmtree(child, ignore_errors=True)
+            else:
+                child.unlink()
 
 
 def _create_array(group: zarr.Group, name: str, spec: ArraySpec) -> None:
