@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -132,18 +133,24 @@ def as_floats(source: str, value: Any) -> tuple[NDArray[Any], str]:
     TrajectoryError
         Where it is no array of floating-point values.
     """
-    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
-        return _as_array(source, value.float()), "bfloat16"
-    array = value if type(value) is np.ndarray else _as_array(source, value)
-    dtype = array.dtype
-    if dtype.name == "bfloat16":
-        return array.astype(np.float32), "bfloat16"
-    if dtype.kind != "f" or dtype.itemsize > 8:
+    if type(value) is not np.ndarray:
+        if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+            return _as_array(source, value.float()), "bfloat16"
+        value = _as_array(source, value)
+    name = _float_name(value.dtype)
+    if name is None:
         raise TrajectoryError(
-            f"tensor {source!r}: expected float16, bfloat16, float32 or float64, got {dtype}; leave it out "
-            "with exclude= if it is no weight, else convert it with .astype('float32')"
+            f"tensor {source!r}: expected float16, bfloat16, float32 or float64, got {value.dtype}; leave it "
+            "out with exclude= if it is no weight, else convert it with .astype('float32')"
         )
-    return array, dtype.name
+    return value.astype(np.float32) if name == "bfloat16" else value, name
+
+
+@lru_cache
+def _float_name(dtype: np.dtype[Any]) -> str | None:
+    """Name a floating dtype that is recorded, whatever its byte order; looked up, as NumPy is slow to tell."""
+    plain = dtype.kind == "f" and dtype.itemsize <= 8
+    return dtype.name if plain or dtype.name == "bfloat16" else None
 
 
 def _as_array(source: str, value: Any) -> NDArray[Any]:
