@@ -135,13 +135,13 @@ def _decode_blosc(data: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
 
 
 def _decode_zstd(data: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-    _require_size(_zstd_size(data[:18].tobytes()), target.size)
+    _require_size(_zstd_size(data[:18].tobytes().ljust(18)), target.size)
     zstd.decompress(data, target)
 
 
 def _zstd_size(head: bytes) -> int:
     """Read the decoded size off the header of a Zstandard frame (RFC 8878, section 3.1.1.1)."""
-    if len(head) < 18 or int.from_bytes(head[:4], "little") != _ZSTD_MAGIC:
+    if int.from_bytes(head[:4], "little") != _ZSTD_MAGIC:
         raise ChunkError("expected a Zstandard frame")
     size_flag, single, dictionary = head[4] >> 6, head[4] >> 5 & 1, head[4] & 3
     n_bytes = (single, 2, 4, 8)[size_flag]

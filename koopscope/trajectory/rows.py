@@ -148,7 +148,7 @@ def as_floats(source: str, value: Any) -> tuple[NDArray[Any], str]:
 
 @lru_cache
 def _float_name(dtype: np.dtype[Any]) -> str | None:
-    """Name a floating dtype that is recorded, whatever its byte order; looked up, as NumPy is slow to tell."""
+    """Name a floating dtype that is recorded, whatever its byte order; kept, as NumPy is slow to tell."""
     plain = dtype.kind == "f" and dtype.itemsize <= 8
     return dtype.name if plain or dtype.name == "bfloat16" else None
 

@@ -44,6 +44,10 @@ class StoredArray:
     def __init__(self, path: Path, committed: int, tail: Tail | None = None) -> None:
         """Read and check the metadata."""
         metadata = read_metadata(path)
+        if "attributes" not in metadata:
+            raise TrajectoryError(
+                f"{path / 'zarr.json'}: expected a JSON object under 'attributes', found none"
+            )
         self.path = path
         self.attrs = json_object(metadata, "attributes", path)
         self.dtype = _dtype(metadata, path)

@@ -1,4 +1,4 @@
-"""Reading blocks of columns over all steps, against the stock reader of zarr: python tests/benchmarks/column_reads.py [FOLDER].
+"""Reading columns over all steps, against zarr's reader: python tests/benchmarks/column_reads.py [FOLDER].
 
 The folder needs 1 GB. Every figure is from a warm cache, with checksums on.
 """
@@ -77,8 +77,10 @@ def main():
             for function, times in spent.items():
                 times += seconds(function, place / "run.zarr", 1)
         speed = {function: n_bytes / 1e9 / statistics.median(times) for function, times in spent.items()}
-        print(f"koopscope {speed[koopscope_blocks]:.2f} GB/s, zarr {speed[zarr_blocks]:.2f} GB/s, "
-              f"ratio {speed[koopscope_blocks] / speed[zarr_blocks]:.2f}")
+        print(
+            f"koopscope {speed[koopscope_blocks]:.2f} GB/s, zarr {speed[zarr_blocks]:.2f} GB/s, "
+            f"ratio {speed[koopscope_blocks] / speed[zarr_blocks]:.2f}"
+        )
     finally:
         shutil.rmtree(place)
 

@@ -1,8 +1,9 @@
-"""What recording costs: python tests/benchmarks/recording.py [FOLDER]. The folder needs 3 GB; torch is optional."""
+"""What recording costs: python tests/benchmarks/recording.py [FOLDER]. The folder needs 3 GB; needs torch."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shutil
 import statistics
@@ -21,7 +22,7 @@ def layers(widths):
     """Draw the weights of a dense network."""
     random = np.random.default_rng(0)
     row = {}
-    for index, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for index, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
         row[f"fc{index}.weight"] = random.normal(size=(n_out, n_in)).astype("float32") * 0.05
         row[f"fc{index}.bias"] = np.zeros(n_out, "float32")
     return row
@@ -76,12 +77,12 @@ def training(folder, every, steps, record):
     net = torch.nn.Sequential(
         *(
             module
-            for n_in, n_out in zip(MLP[:-1], MLP[1:], strict=True)
+            for n_in, n_out in itertools.pairwise(MLP)
             for module in (torch.nn.Linear(n_in, n_out), torch.nn.ReLU())
         )
     )
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-    images, labels = torch.randn(256, MLP[0]), torch.randint(0, MLP[-1], (256,))
+    images, labels = torch.randn(128, MLP[0]), torch.randint(0, MLP[-1], (128,))
     begin, inside = time.perf_counter(), []
     with record(folder, every) as keep:
         for step in range(steps):
@@ -147,9 +148,9 @@ class Recording(Nothing):
         shutil.rmtree(self._path)
 
 
-def training_loops(folder, repeats=5):
+def training_loops(folder, repeats=3):
     """Compare loops that record nothing, to a plain file, and with koopscope, in turns."""
-    for every, steps in ((25, 2000), (1, 400)):
+    for every, steps in ((25, 500), (1, 200)):
         seconds = {kind: [] for kind in (Nothing, PlainFile, Recording)}
         inside = {kind: [] for kind in seconds}
         for _ in range(repeats):
