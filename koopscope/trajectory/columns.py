@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -21,6 +22,8 @@ Key = tuple[slice, ...]
 
 MAX_THREADS = 8
 _FEW_BYTES = 2**18  # less than this is decoded by one thread
+_MAX_KEPT_BYTES = 2**27
+_MAX_KEPT = 2
 
 
 class ColumnReader:
@@ -53,12 +56,12 @@ class ColumnReader:
         """
         parts = [part.indices(length) for part, length in zip(key, self._shape, strict=True)]
         shape = tuple(len(range(*part)) for part in parts)
-        out = np.empty(shape, self._grid.dtype.newbyteorder("="))
+        out = _output(shape, self._grid.dtype.newbyteorder("="))
         if not out.size:
             return out
         pieces = _Pieces(parts, self._grid.chunks)
         few = pieces.at_most * self._grid.nbytes < _FEW_BYTES
-        threads = 1 if few else min(_cpus(), pieces.at_most)
+        threads = 1 if few else min(_threads(), pieces.at_most)
         # Never in the calling thread: there Blosc would start threads of its own.
         tasks = [_pool(os.getpid()).submit(self._read_pieces, pieces, out) for _ in range(threads)]
         for task in tasks:
@@ -188,12 +191,36 @@ def _scratch(name: str, size: int) -> NDArray[np.uint8]:
     return buffer[:size]
 
 
-def _cpus() -> int:
+_kept: list[tuple[NDArray[np.uint8], weakref.ref[NDArray[np.uint8]]]] = []
+_kept_lock = threading.Lock()
+
+
+def _output(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Make an array for a result, of memory whose last result is gone with all its views.
+
+    Blocks are read one after another: fresh memory for each would cost about as much as decoding.
+    """
+    size = dtype.itemsize * math.prod(shape)
+    if not _FEW_BYTES <= size <= _MAX_KEPT_BYTES:
+        return np.empty(shape, dtype)
+    with _kept_lock:
+        free = [memory for memory, user in _kept if user() is None and size <= memory.size <= 2 * size]
+        memory = free[0] if free else np.empty(size, np.uint8)
+        # Over a memoryview, for NumPy to have every view of it refer to this array, and not to `memory`.
+        user = np.frombuffer(memory.data, np.uint8, size)
+        others = [pair for pair in _kept if pair[0] is not memory]
+        _kept[:] = [(memory, weakref.ref(user)), *others[: _MAX_KEPT - 1]]
+    return user.view(dtype).reshape(shape)
+
+
+def _threads() -> int:
+    """Twice the cores, as some of the threads wait for the disk."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return min(MAX_THREADS, len(affinity(0)) if affinity else os.cpu_count() or 1)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(MAX_THREADS, 2 * cores)
 
 
 @lru_cache(maxsize=1)
 def _pool(process: int) -> ThreadPoolExecutor:
     """Give the threads of this process; the child of a fork has none of its parent's."""
-    return ThreadPoolExecutor(_cpus(), thread_name_prefix=f"koopscope-read-{process}")
+    return ThreadPoolExecutor(_threads(), thread_name_prefix=f"koopscope-read-{process}")

@@ -1,7 +1,7 @@
 import h5py
 import numpy as np
 import pytest
-from crashing import assert_kept, loss, tensors
+from crashing import loss, tensors
 
 from koopscope.errors import OutputExistsError, StepError, TrajectoryError, UsageError
 from koopscope.trajectory import open_trajectory
