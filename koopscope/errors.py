@@ -82,6 +82,12 @@ class LossError(InvalidDataError):
     code = "loss"
 
 
+class RecordingError(KoopscopeError):
+    """Weights that could not be written: a full disk, a place that is not writable, or a second writer."""
+
+    code = "recording"
+
+
 class ResultError(InvalidDataError):
     """A stored result that is missing, damaged, or of another kind than the one asked for."""
 

@@ -1,6 +1,7 @@
 """Recorded weights to and from xarray: the writer, the readers, and what is known of each tensor's axes.
 
-What lives here: the on-disk format and the writer (`format`, `writer`), the lazy readers (`zarr_reader`,
+What lives here: the on-disk format (`format`, `chunks`), the writer (`writer`, `journal`, `folding`,
+`recovery`, `zarr_store`; `hdf5_writer` apart), the lazy readers (`zarr_reader`, `columns`, `tail`,
 `hdf5_reader`, `opening`), the meaning of each tensor's axes (`layout`), the in-memory form every other
 part of koopscope works on (`dataset`), and a table of what a recording holds (`inspection`).
 

@@ -18,6 +18,8 @@ MAJOR_VERSIONS_READ = (1,)
 FORMAT_ATTR = "koopscope_format"
 COMMITTED_ATTR = "n_committed"
 STATUS_ATTR = "status"
+RUN_ATTR = "run_id"
+JOURNAL_ATTR = "journal"
 STEP = "step"
 
 ENDIAN: Final = "little"

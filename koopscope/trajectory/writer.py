@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import operator
-import uuid
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from koopscope.errors import StepError, TrajectoryError, UsageError
+from koopscope.errors import KoopscopeError, RecordingError, StepError, UsageError
 from koopscope.trajectory import format as fmt
-from koopscope.trajectory.layout import LAYOUTS, Placement, Resolution, resolve
-from koopscope.trajectory.names import dimension_names, is_buffer
-from koopscope.trajectory.zarr_store import ArraySpec, ZarrStore, check_target
+from koopscope.trajectory.files import recording_errors
+from koopscope.trajectory.folding import Folder
+from koopscope.trajectory.journal import Journal, find_journals, journal_path
+from koopscope.trajectory.layout import LAYOUTS
+from koopscope.trajectory.lock import StoreLock
+from koopscope.trajectory.plan import plan_recording
+from koopscope.trajectory.recovery import recorded_kinds, replay_journals
+from koopscope.trajectory.rows import RowPacker
+from koopscope.trajectory.selection import Globs, Selection
+from koopscope.trajectory.zarr_store import ZarrStore, check_target, create_store
 
 
 class TrajectoryWriter:
     """Record weights during training, as a Zarr store that `koopscope.open_trajectory` opens.
 
-    Rows are kept in memory and written in blocks of `block_steps`. A killed process therefore loses up to
-    ``block_steps - 1`` of the rows appended last; everything before them opens intact. Call `commit` where
-    a row must be on disk at once.
+    When `append` returns, the row survives a killed process: it is in a journal beside the store. Every
+    `block_steps` rows a thread folds the journal into the store, beside the training.
 
     Parameters
     ----------
@@ -35,27 +39,45 @@ class TrajectoryWriter:
     framework
         Free words on what trained the network, kept as an attr.
     block_steps
-        Rows in a block, and in a chunk on disk. Memory used is that of `block_steps` rows.
+        Rows in a block, and in a chunk on disk.
     overwrite
         Replace a recording that is at `path`, when the first row arrives. Anything else is never replaced.
+    resume
+        Record on where the recording at `path` ends, be it closed or cut off by a kill; where there is none,
+        begin one.
+    durability
+        What a row survives: the death of the ``process``, or the loss of ``power``, which takes a
+        synchronous write to the disk for every row.
+    include, exclude
+        A glob or several on names, such as ``"fc*"``: which tensors to record, and which to leave out.
+    every
+        Record the first call of `append` and each `every`-th after it; the others return at once. After
+        `resume`, recording goes on at the spacing of the last two rows.
 
     Raises
     ------
     OutputExistsError
         Where something is at `path`.
+    RecordingError
+        Where another writer records to `path`.
+    TrajectoryError
+        Where `resume` finds a recording that is damaged.
     UsageError
         Where an argument cannot be used.
 
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> from koopscope import open_trajectory
     >>> path = tempfile.mkdtemp() + "/run.zarr"
     >>> with TrajectoryWriter(path, layout="torch") as writer:
     ...     for step in range(3):
     ...         writer.append(step, {"fc.weight": np.full((2, 3), step, "float32")}, loss=0.5)
+    >>> with TrajectoryWriter(path, layout="torch", resume=True) as writer:
+    ...     writer.append(writer.last_step + 1, {"fc.weight": np.zeros((2, 3), "float32")}, loss=0.4)
     >>> open_trajectory(path)["fc.weight"].shape
-    (3, 2, 3)
+    (4, 2, 3)
     """
 
     def __init__(
@@ -66,29 +88,50 @@ class TrajectoryWriter:
         framework: str = "",
         block_steps: int = 64,
         overwrite: bool = False,
+        resume: bool = False,
+        durability: Literal["process", "power"] = "process",
+        include: Globs = None,
+        exclude: Globs = None,
+        every: int = 1,
     ) -> None:
-        """Check the arguments; nothing is written before the first row."""
+        """Check the arguments, and open what is resumed; else nothing is written before the first row."""
         if layout is not None and layout not in LAYOUTS:
             raise UsageError(f"layout: expected one of {', '.join(LAYOUTS)} or None, got {layout!r}")
-        if operator.index(block_steps) < 1:
-            raise UsageError(f"block_steps: expected at least 1, got {block_steps}")
+        if durability not in ("process", "power"):
+            raise UsageError(f"durability: expected 'process' or 'power', got {durability!r}")
+        for name, value in (("block_steps", block_steps), ("every", every)):
+            if operator.index(value) < 1:
+                raise UsageError(f"{name}: expected at least 1, got {value}")
+        if resume and overwrite:
+            raise UsageError("resume=True records on and overwrite=True begins anew: say one of them")
         self._path = Path(path)
-        check_target(self._path, overwrite=overwrite)
         self._layout = layout
         self._framework = framework
         self._block = operator.index(block_steps)
         self._overwrite = overwrite
+        self._durable = durability == "power"
+        self._selection = Selection(include, exclude)
+        self._every = operator.index(every)
+        self._calls = 0
+        self._skip_to: int | None = None
+        self._process = os.getpid()
         self._closed = False
         self._last_step: int | None = None
-        self._count = 0
-        self._committed = 0
+        self._first_row = 0
+        self._run_id = ""
         self._store: ZarrStore | None = None
-        self._sources: frozenset[str] = frozenset()
-        self._kept: dict[str, str] = {}
-        self._tensors: dict[str, NDArray[Any]] = {}
-        self._dtypes: dict[str, str] = {}
-        self._metrics: dict[str, NDArray[Any]] = {}
-        self._steps = np.full(self._block, fmt.STEP_FILL, np.int64)
+        self._folder: Folder
+        self._packer: RowPacker
+        self._journal: Journal
+        if resume and self._path.exists():
+            self._resume()
+        else:
+            check_target(self._path, overwrite=overwrite)
+
+    @property
+    def last_step(self) -> int | None:
+        """Step of the last row, that of a resumed recording included; ``None`` before the first."""
+        return self._last_step
 
     def append(self, step: int, tensors: Mapping[str, Any], **metrics: float) -> None:
         """Record one row: the weights at one training step, and scalars that belong to the same weights.
@@ -100,7 +143,7 @@ class TrajectoryWriter:
         step
             Training iteration; larger than that of the row before.
         tensors
-            Framework names to arrays (numpy, or a tensor on the CPU); the same names, shapes and dtypes in
+            Framework names to arrays (numpy, jax, or a tensor of torch); the same names, shapes and dtypes in
             every row.
         metrics
             Scalars such as ``loss=0.1``. The first row fixes which there are; one left out later is NaN.
@@ -111,52 +154,63 @@ class TrajectoryWriter:
             Where `step` does not increase.
         TrajectoryError
             Where the row cannot be recorded, or differs in kind from the rows before. Nothing of it is kept.
+        RecordingError
+            Where the disk does not take it, or has not taken rows before, which the journal keeps then. This
+            row is not recorded; the writer goes on when what is wrong is mended.
         UsageError
             Where the writer is closed.
         """
-        if self._closed:
-            raise UsageError(f"{self._path}: this writer is closed; open a new one at another path")
+        self._require_usable()
         number = operator.index(step)
-        if number < 0 or (self._last_step is not None and number <= self._last_step):
-            before = "0 or more" if self._last_step is None else f"more than {self._last_step}"
-            raise StepError(f"{self._path}: expected a step of {before}, got {number}")
-        scalars = {name: self._scalar(name, value) for name, value in metrics.items()}
-        if self._store is None:
-            self._begin(tensors, metrics)
-        self._check_names(tensors, metrics)
-        values = {name: self._value(name, tensors[source]) for name, source in self._kept.items()}
-        row = self._count % self._block
-        for name, value in values.items():
-            self._tensors[name][row] = value
-        for name, scalar in scalars.items():
-            self._metrics[name][row] = scalar
-        self._steps[row] = number
-        self._last_step = number
-        self._count += 1
-        if self._count % self._block == 0:
-            self.commit()
+        if not self._is_due(number):
+            return
+        before, self._last_step = self._last_step, self._next_step(number)
+        try:
+            if self._store is None:
+                self._begin(tensors, metrics)
+            self._folder.check()
+            if self._journal.full:
+                self._rotate()
+            self._packer.pack(self._first_row + self._journal.rows, number, tensors, metrics)
+            self._journal.append(self._packer.record)
+        except Exception:
+            self._last_step = before
+            raise
+        self._calls += 1
+        if self._journal.full:
+            # The row is safe: what fails here is tried again, and raised, with the next one.
+            with suppress(RecordingError):
+                self._rotate()
 
     def commit(self) -> None:
-        """Write the rows appended since the last commit, safe from a kill and open to readers."""
-        if self._store is None or self._committed == self._count:
-            return
-        index = self._committed // self._block
-        rows = {**self._tensors, **self._metrics, fmt.STEP: self._steps}
-        self._store.write_block(index, rows, self._count)
-        self._committed = self._count
-        if self._count % self._block == 0:
-            for buffer in (*self._tensors.values(), *self._metrics.values()):
-                buffer.fill(np.nan)
-            self._steps.fill(fmt.STEP_FILL)
+        """Fold the rows appended so far into the store, for readers that know nothing of journals.
+
+        Raises
+        ------
+        RecordingError
+            Where the disk does not take them; they are kept in the journal.
+        """
+        self._require_usable()
+        if self._store is not None:
+            if self._journal.rows:
+                self._rotate()
+            self._folder.drain()
 
     def close(self) -> None:
-        """Commit the remaining rows and mark the recording as closed; without any row nothing is written."""
-        if self._closed:
+        """Commit the remaining rows and mark the recording as closed; without any row nothing is written.
+
+        Raises
+        ------
+        RecordingError
+            Where the disk does not take them; they are kept, and closing can be tried again.
+        """
+        if self._closed or os.getpid() != self._process:
             return
         self.commit()
         if self._store is not None:
-            self._store.close(self._committed)
-        self._closed = True
+            self._store.finish()
+            self._journal.drop()
+        self._end()
 
     def __enter__(self) -> Self:
         """Return the writer itself."""
@@ -166,140 +220,125 @@ class TrajectoryWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the recording; after an exception keep its rows but leave its status ``open``."""
-        if kind is None:
-            self.close()
-        else:
-            self.commit()
-            self._closed = True
+        if self._closed or os.getpid() != self._process:
+            return
+        try:
+            if kind is None:
+                self.close()
+            elif self._store is not None:
+                # Where this fails the journal stays, and the exception under way is the one to be seen.
+                with suppress(KoopscopeError):
+                    self.commit()
+                    self._store.update(**{fmt.JOURNAL_ATTR: False})
+                    self._journal.drop()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Let go of the files, whatever is in them."""
+        if not self._closed and self._store is not None:
+            self._journal.close()
+            self._store.lock.release()
+        self._closed = True
+
+    def _require_usable(self) -> None:
+        if self._closed:
+            raise UsageError(f"{self._path}: this writer is closed; open a new one with resume=True")
+        if os.getpid() != self._process:
+            raise UsageError(
+                f"{self._path}: this writer belongs to process {self._process}, and was copied by a fork: "
+                "record in that one"
+            )
+
+    def _is_due(self, number: int) -> bool:
+        """Tell whether a call is to be recorded, and count it if not."""
+        if self._skip_to is not None and number < self._skip_to:
+            return False
+        self._skip_to = None
+        if self._calls % self._every == 0:
+            return True
+        self._calls += 1
+        return False
+
+    def _next_step(self, number: int) -> int:
+        if number < 0 or (self._last_step is not None and number <= self._last_step):
+            before = "0 or more" if self._last_step is None else f"more than {self._last_step}"
+            raise StepError(f"{self._path}: expected a step of {before}, got {number}")
+        return number
 
     def _begin(self, tensors: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """Learn names, shapes and dtypes of the first row, and create the store."""
-        arrays: dict[str, NDArray[Any]] = {}
-        dtypes: dict[str, str] = {}
-        for source, value in tensors.items():
-            if not is_buffer(source):
-                arrays[source], dtypes[source] = _as_floats(source, value)
-        if not arrays:
-            raise TrajectoryError(f"{self._path}: expected at least one tensor, got {list(tensors)}")
-        resolved = resolve({source: array.shape for source, array in arrays.items()}, declared=self._layout)
-        kept = {place.name: place.source_name for place in resolved.placements}
-        fmt.check_names([*kept, *metrics])
-        fmt.check_count(str(self._path), len(kept) + len(metrics))
-        specs = self._specs(resolved, arrays, dtypes, metrics)
-        for name, spec in specs.items():
-            bytes_a_chunk = spec.dtype.itemsize * int(np.prod(spec.chunks, dtype=np.int64))
-            fmt.check_limits(f"{self._path}: {name!r}", (self._block, *spec.shape), bytes_a_chunk)
-        self._store = ZarrStore(
-            self._path, specs, self._attrs(resolved), block=self._block, overwrite=self._overwrite
+        """Create the store for rows such as the first."""
+        plan = plan_recording(
+            self._path,
+            tensors,
+            metrics,
+            selection=self._selection,
+            layout=self._layout,
+            framework=self._framework,
+            block=self._block,
         )
-        self._sources, self._kept = frozenset(tensors), kept
-        self._dtypes = {name: dtypes[source] for name, source in kept.items()}
-        self._tensors = {
-            name: np.full((self._block, *arrays[source].shape), np.nan, arrays[source].dtype)
-            for name, source in kept.items()
-        }
-        self._metrics = {name: np.full(self._block, np.nan) for name in metrics}
-
-    def _attrs(self, resolved: Resolution) -> dict[str, Any]:
-        from koopscope.versions import __version__
-
-        return {
-            fmt.FORMAT_ATTR: fmt.FORMAT,
-            fmt.COMMITTED_ATTR: 0,
-            fmt.STATUS_ATTR: "open",
-            "run_id": uuid.uuid4().hex,
-            "framework": self._framework,
-            "writer": f"koopscope {__version__}",
-            "layout": resolved.layout,
-            "layout_evidence": resolved.evidence,
-        }
-
-    def _specs(
-        self,
-        resolved: Resolution,
-        arrays: Mapping[str, NDArray[Any]],
-        dtypes: Mapping[str, str],
-        metrics: Mapping[str, float],
-    ) -> dict[str, ArraySpec]:
-        """Say what each array of the store is."""
-        taken = {fmt.STEP, *metrics, *(place.name for place in resolved.placements)}
-        specs: dict[str, ArraySpec] = {}
-        for place in resolved.placements:
-            array = arrays[place.source_name]
-            dims = dimension_names(place.name, array.ndim, place.output_axes, place.input_axes, taken)
-            taken.update(dims)
-            chunks = fmt.chunk_shape(array.shape, self._block, array.itemsize, place.output_axes)
-            attrs = _tensor_attrs(place, dtypes[place.source_name])
-            specs[place.name] = ArraySpec(array.shape, array.dtype, chunks, dims, attrs)
-        for name in metrics:
-            attrs = {"role": "metric"}
-            specs[name] = ArraySpec((), np.dtype(np.float64), (self._block,), (fmt.STEP,), attrs)
-        specs[fmt.STEP] = ArraySpec((), np.dtype(np.int64), (self._block,), (fmt.STEP,), {})
-        return specs
-
-    def _check_names(self, tensors: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        if tensors.keys() != self._sources:
-            missing = sorted(self._sources - tensors.keys())
-            added = sorted(tensors.keys() - self._sources)
-            raise TrajectoryError(
-                f"{self._path}: expected the tensors of the first row; missing {missing}, new {added}"
-            )
-        new = sorted(metrics.keys() - self._metrics.keys())
-        if new:
-            raise TrajectoryError(
-                f"{self._path}: metrics {new} are not in the first row; give them there too, if need be "
-                "as float('nan')"
-            )
-
-    def _scalar(self, name: str, value: Any) -> float:
+        self._packer = RowPacker(self._path, plan.kinds, plan.metrics, self._selection)
+        self._run_id = str(plan.attrs[fmt.RUN_ATTR])
+        with recording_errors(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        lock = StoreLock(self._path)
         try:
-            return float(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TrajectoryError(f"{self._path}: metric {name!r}: expected a number ({error})") from error
+            with recording_errors(self._path):
+                create_store(
+                    self._path,
+                    plan.specs,
+                    {**plan.attrs, fmt.JOURNAL_ATTR: True},
+                    overwrite=self._overwrite,
+                    durable=self._durable,
+                    before=lambda: self._open_journal(0),
+                )
+            store = ZarrStore(self._path, lock, durable=self._durable)
+        except BaseException:
+            for journal in find_journals(self._path, self._run_id):
+                journal.unlink()
+            lock.release()
+            raise
+        self._folder = Folder(store.fold)
+        self._store = store
 
-    def _value(self, name: str, value: Any) -> NDArray[Any]:
-        array, dtype = _as_floats(self._kept[name], value)
-        expected = self._tensors[name].shape[1:]
-        if array.shape != expected or dtype != self._dtypes[name]:
-            raise TrajectoryError(
-                f"{self._path}: tensor {self._kept[name]!r}: expected {self._dtypes[name]} {expected} as in "
-                f"the first row, got {dtype} {array.shape}"
-            )
-        return array
+    def _resume(self) -> None:
+        """Open the recording that is there, and commit what its journals hold."""
+        lock = StoreLock(self._path)
+        try:
+            store = ZarrStore(self._path, lock, durable=self._durable)
+            recorded = store.attrs.get("layout")
+            if self._layout not in (None, recorded):
+                raise UsageError(f"{self._path}: recorded with layout={recorded!r}, got {self._layout!r}")
+            replay_journals(store, durable=self._durable)
+            steps = store.last_steps(2)
+            self._packer = RowPacker(self._path, *recorded_kinds(store), self._selection)
+            self._run_id = str(store.attrs[fmt.RUN_ATTR])
+            self._open_journal(store.committed)
+            store.update(**{fmt.STATUS_ATTR: "open", fmt.JOURNAL_ATTR: True})
+        except BaseException:
+            lock.release()
+            raise
+        self._last_step = steps[-1] if steps else None
+        if self._every > 1 and len(steps) == 2:
+            self._skip_to = steps[1] + (steps[1] - steps[0])
+        self._folder = Folder(store.fold)
+        self._store = store
 
-
-def _tensor_attrs(place: Placement, source_dtype: str) -> dict[str, Any]:
-    attrs: dict[str, Any] = {
-        "layer": place.layer,
-        "layer_index": place.layer_index,
-        "role": place.role,
-        "source_dtype": source_dtype,
-        "output_blocks": 1,
-        "source_name": place.source_name,
-    }
-    if place.output_axes is not None:
-        attrs["output_axes"] = list(place.output_axes)
-    if place.input_axes is not None:
-        attrs["input_axes"] = list(place.input_axes)
-    return attrs
-
-
-def _as_floats(source: str, value: Any) -> tuple[NDArray[Any], str]:
-    """View a value as an array of native floats, and name the dtype it came in."""
-    detach = getattr(value, "detach", None)
-    try:
-        array = np.asarray(detach() if callable(detach) else value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TrajectoryError(
-            f"tensor {source!r}: expected an array or a tensor on the CPU, got {type(value).__name__} "
-            f"({error}). For torch, pass value.detach().cpu(), and .float() where it is bfloat16"
-        ) from error
-    if array.dtype.name == "bfloat16":
-        return array.astype(np.float32), "bfloat16"
-    native = array.dtype.newbyteorder("=")
-    if native not in (np.float16, np.float32, np.float64):
-        raise TrajectoryError(
-            f"tensor {source!r}: expected float16, float32 or float64, got {array.dtype}; leave it out if it "
-            "is no weight, else convert it with .astype('float32')"
+    def _open_journal(self, first_row: int) -> None:
+        """Begin a journal that takes rows to the end of the block."""
+        self._journal = Journal(
+            journal_path(self._path, self._run_id, first_row),
+            self._run_id,
+            first_row,
+            self._block - first_row % self._block,
+            self._packer.record_format,
+            durable=self._durable,
         )
-    return array.astype(native, copy=False), native.name
+        self._first_row = first_row
+
+    def _rotate(self) -> None:
+        """Begin a new journal, and have the old one folded."""
+        old = self._journal
+        self._open_journal(self._first_row + old.rows)
+        old.close()
+        self._folder.add(old.path)

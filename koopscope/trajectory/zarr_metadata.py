@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from koopscope.errors import TrajectoryError
 from koopscope.trajectory import format as fmt
+from koopscope.trajectory.chunks import ChunkError, chunk_grid, crc32c
+from koopscope.trajectory.columns import ColumnReader, FileFetch
+from koopscope.trajectory.tail import Tail, find_tail
 
 _DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "float64", "int64")}
-_CODECS = frozenset({"bytes", "blosc", "zstd", "gzip", "crc32c", "transpose", "sharding_indexed"})
+CHECKSUM_ATTR = "checksum"
+# What the checksum covers besides the attrs it lists; the rest of the metadata cannot change a value unseen.
+_SIGNED = ("chunk_grid", "chunk_key_encoding", "data_type", "dimension_names", "node_type", "shape")
 
 
 class StoredArray:
@@ -28,7 +31,9 @@ class StoredArray:
     path
         Directory of the array.
     committed
-        Number of rows that are committed; later ones are never shown.
+        Number of rows that are committed; later ones in the store are never shown.
+    tail
+        Rows after them, in the journal of an open recording.
 
     Raises
     ------
@@ -36,24 +41,27 @@ class StoredArray:
         Where the metadata is not that of a recorded array, or exceeds the limits.
     """
 
-    def __init__(self, path: Path, committed: int) -> None:
+    def __init__(self, path: Path, committed: int, tail: Tail | None = None) -> None:
         """Read and check the metadata."""
         metadata = read_metadata(path)
+        if "attributes" not in metadata:
+            raise TrajectoryError(
+                f"{path / 'zarr.json'}: expected a JSON object under 'attributes', found none"
+            )
         self.path = path
         self.attrs = json_object(metadata, "attributes", path)
         self.dtype = _dtype(metadata, path)
-        _check_codecs(metadata, path)
         shape = _shape(metadata, self.dtype.itemsize, path)
+        self.grid = chunk_grid(metadata, self.dtype, str(path))
         if shape[0] < committed:
             raise TrajectoryError(
                 f"{path}: expected at least the {committed} rows that were committed, found {shape[0]}; "
                 "the store is damaged"
             )
-        self.shape = (committed, *shape[1:])
-
-    @cached_property
-    def _array(self) -> zarr.Array[Any]:
-        return zarr.open_array(self.path, mode="r", zarr_format=3)
+        check_signature(metadata, path)
+        self._committed = committed
+        self._tail = tail
+        self.shape = (committed if tail is None else tail.stop, *shape[1:])
 
     def read(self, key: tuple[slice, ...]) -> NDArray[Any]:
         """Read a tuple of slices with positive steps, one an axis.
@@ -61,12 +69,41 @@ class StoredArray:
         Raises
         ------
         TrajectoryError
-            Where a chunk is damaged.
+            Where a chunk is missing or damaged.
         """
+        rows = range(*key[0].indices(self.shape[0]))
         try:
-            return np.asarray(self._array[key])
-        except (ValueError, RuntimeError, OSError) as error:
-            raise TrajectoryError(f"{self.path}: damaged, cannot be read ({error})") from error
+            return self._read(rows, key[1:])
+        except (ChunkError, FileNotFoundError) as error:
+            newer = self._newer()
+            if newer is None:
+                raise TrajectoryError(f"{self.path}: damaged, cannot be read ({error})") from error
+            return newer.read((slice(rows.start, rows.stop, rows.step), *key[1:]))
+        except OSError as error:
+            raise TrajectoryError(f"{self.path}: cannot be read ({error})") from error
+
+    def _read(self, rows: range, columns: tuple[slice, ...]) -> NDArray[Any]:
+        stored = rows[: len(range(rows.start, min(rows.stop, self._committed), rows.step))]
+        reader = ColumnReader(self.shape, self.grid, FileFetch(self.path))
+        parts = []
+        if stored or not rows:
+            parts.append(reader.read((slice(rows.start, stored.stop, rows.step), *columns)))
+        if self._tail is not None and len(stored) < len(rows):
+            first = rows[len(stored)]
+            later = self._tail.read(self.path.name, first, self.shape[1:], self.dtype)
+            parts.append(later[(slice(0, rows.stop - first, rows.step), *columns)])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _newer(self) -> StoredArray | None:
+        """Give the same rows as they are stored now, where a writer has moved them meanwhile."""
+        store = self.path.parent
+        try:
+            _, tail = find_tail(store, lambda: read_root(store))
+            newer = StoredArray(self.path, tail.first, tail)
+        except OSError:
+            return None
+        moved = (newer.grid, newer._tail) != (self.grid, self._tail)
+        return newer if moved and newer.shape[0] >= self.shape[0] else None
 
     def read_all(self) -> NDArray[Any]:
         """Read all committed rows."""
@@ -129,6 +166,25 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return metadata
 
 
+def read_root(path: Path) -> dict[str, Any]:
+    """Read and check the attrs of a recording's root.
+
+    Raises
+    ------
+    TrajectoryError
+        Where it is no recording, one of a version that is not read, or damaged.
+    """
+    metadata = read_metadata(path)
+    attrs = json_object(metadata, "attributes", path)
+    fmt.check_version(attrs.get(fmt.FORMAT_ATTR), str(path))
+    committed = attrs.get(fmt.COMMITTED_ATTR)
+    if not is_count(committed):
+        raise TrajectoryError(f"{path}: expected a count in {fmt.COMMITTED_ATTR}, found {committed!r:.80}")
+    fmt.check_rows(str(path), committed)
+    check_signature(metadata, path)
+    return attrs
+
+
 def json_object(metadata: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
     """Give the JSON object under a key, empty where there is none.
 
@@ -148,22 +204,50 @@ def is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def signed(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Give metadata a checksum of what tells values and their meaning; attrs added later do not break it.
+
+    Parameters
+    ----------
+    metadata
+        Of an array or a group, an older checksum included or not.
+    """
+    attrs = {name: value for name, value in metadata["attributes"].items() if name != CHECKSUM_ATTR}
+    names = sorted(attrs)
+    checksum = {"crc32c": _signature(metadata, attrs, names), "attributes": names}
+    return {**metadata, "attributes": {**attrs, CHECKSUM_ATTR: checksum}}
+
+
+def check_signature(metadata: Mapping[str, Any], path: Path) -> None:
+    """Check the checksum of metadata; that of other programs has none.
+
+    Raises
+    ------
+    TrajectoryError
+        Where they are damaged.
+    """
+    attrs = json_object(metadata, "attributes", path)
+    checksum = attrs.get(CHECKSUM_ATTR)
+    if checksum is None:
+        return
+    names = checksum.get("attributes") if isinstance(checksum, dict) else None
+    if not isinstance(names, list) or _signature(metadata, attrs, names) != checksum.get("crc32c"):
+        raise TrajectoryError(
+            f"{path / 'zarr.json'}: damaged, its checksum is wrong. If it was changed on purpose, remove the "
+            f"attr {CHECKSUM_ATTR!r}"
+        )
+
+
+def _signature(metadata: Mapping[str, Any], attrs: Mapping[str, Any], names: list[Any]) -> int:
+    covered = [metadata.get(key) for key in _SIGNED] + [[name, attrs.get(str(name))] for name in names]
+    return crc32c(json.dumps(covered, sort_keys=True, separators=(",", ":")).encode())
+
+
 def _dtype(metadata: Mapping[str, Any], path: Path) -> np.dtype[Any]:
     name = metadata.get("data_type")
     if not isinstance(name, str) or name not in _DTYPES:
         raise TrajectoryError(f"{path}: expected values of {', '.join(_DTYPES)}, found {name!r:.80}")
     return _DTYPES[name]
-
-
-def _check_codecs(metadata: Mapping[str, Any], path: Path) -> None:
-    """Let only codecs pass that turn bytes into numbers and can do nothing else."""
-    codecs = metadata.get("codecs")
-    names = [codec.get("name") for codec in codecs if isinstance(codec, dict)] if codecs else []
-    strange = [name for name in names if not isinstance(name, str) or name not in _CODECS]
-    if strange or not names:
-        raise TrajectoryError(
-            f"{path}: expected codecs of {', '.join(sorted(_CODECS))}, found {strange or 'none'!r:.80}"
-        )
 
 
 def _shape(metadata: Mapping[str, Any], itemsize: int, path: Path) -> tuple[int, ...]:

@@ -14,7 +14,8 @@ from koopscope.trajectory.dataset import Tensor, assemble
 from koopscope.trajectory.layout import LAYOUTS, Resolution, resolve
 from koopscope.trajectory.lazy import lazily
 from koopscope.trajectory.selection import Selection
-from koopscope.trajectory.zarr_metadata import StoredArray, is_count, json_object, read_metadata
+from koopscope.trajectory.tail import find_tail
+from koopscope.trajectory.zarr_metadata import StoredArray, read_root
 
 
 def read_zarr(path: Path, *, layout: str | None, selection: Selection) -> xr.Dataset:
@@ -34,19 +35,15 @@ def read_zarr(path: Path, *, layout: str | None, selection: Selection) -> xr.Dat
     TrajectoryError
         Where the store is no recording, is damaged, or exceeds the limits.
     """
-    attrs = json_object(read_metadata(path), "attributes", path)
-    fmt.check_version(attrs.get(fmt.FORMAT_ATTR), str(path))
-    committed = attrs.get(fmt.COMMITTED_ATTR)
-    if not is_count(committed):
-        raise TrajectoryError(f"{path}: expected a count in {fmt.COMMITTED_ATTR}, found {committed!r:.80}")
-    fmt.check_rows(str(path), committed)
+    attrs, tail = find_tail(path, lambda: read_root(path))
+    fmt.check_rows(str(path), tail.stop)
     # Listed by hand: Zarr's own listing warns of files that a killed writer left half-written.
     members = sorted(child.name for child in path.iterdir() if (child / "zarr.json").is_file())
     fmt.check_count(str(path), len(members))
     if fmt.STEP not in members:
         raise TrajectoryError(f"{path}: expected an array 'step', found {members[:10]}; the store is damaged")
     wanted = [name for name in members if name == fmt.STEP or not selection.excludes(name)]
-    arrays = {name: StoredArray(path / name, committed) for name in wanted}
+    arrays = {name: StoredArray(path / name, tail.first, tail) for name in wanted}
     steps = arrays.pop(fmt.STEP)
     metrics = {name: array for name, array in arrays.items() if array.attrs.get("role") == "metric"}
     stored = {name: array for name, array in arrays.items() if name not in metrics}

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
-from koopscope.errors import OutputExistsError
+from koopscope.errors import OutputExistsError, RecordingError, TrajectoryError
 from koopscope.trajectory import format as fmt
-
-
-@dataclass(frozen=True)
-class ArraySpec:
-    """What one array of the store is: trailing shape, dtype, chunks, dims and attrs."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    chunks: tuple[int, ...]
-    dims: tuple[str, ...]
-    attrs: Mapping[str, Any]
-
-    @property
-    def fill(self) -> float | int:
-        """Value of rows never written; the float one is NaN so that a lost chunk cannot pass for weights."""
-        return fmt.STEP_FILL if self.dtype.kind == "i" else float("nan")
+from koopscope.trajectory.files import recording_errors, replace, sync_folder
+from koopscope.trajectory.journal import find_journals, read_journal, remove
+from koopscope.trajectory.lock import StoreLock
+from koopscope.trajectory.plan import ArraySpec
+from koopscope.trajectory.zarr_array import GrowingArray
+from koopscope.trajectory.zarr_metadata import StoredArray, read_metadata, read_root, signed
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
@@ -44,112 +34,89 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     """
     if not path.exists():
         return
-    if not overwrite:
-        raise OutputExistsError(f"{path} exists; choose another path, or say overwrite=True to replace it")
-    if not _is_recording(path):
+    try:
+        attrs = read_root(path)
+    except (OSError, TrajectoryError):
+        attrs = None
+    if attrs is None and overwrite:
         raise OutputExistsError(
             f"{path} exists and is not a recording made by koopscope, so overwrite=True does not replace it; "
             "choose another path, or remove it yourself"
         )
+    if not overwrite:
+        unfinished = ""
+        if attrs is not None and attrs.get(fmt.STATUS_ATTR) == "open":
+            unfinished = ", a recording that was not closed"
+        raise OutputExistsError(
+            f"{path} exists{unfinished}; choose another path, or say "
+            f"{'resume=True to record on, or ' if attrs is not None else ''}overwrite=True to replace it"
+        )
 
 
-def _is_recording(path: Path) -> bool:
-    try:
-        attrs = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False).attrs
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return str(attrs.get(fmt.FORMAT_ATTR, "")).startswith("trajectory/")
-
-
-class ZarrStore:
-    """Arrays that grow together under one group, with the committed length kept last.
+def create_store(
+    path: Path,
+    specs: Mapping[str, ArraySpec],
+    attrs: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    durable: bool,
+    before: Callable[[], None],
+) -> None:
+    """Create an empty store beside its place and rename it in, so that no half-made one is ever seen.
 
     Parameters
     ----------
     path
         Directory to create.
     specs
-        The arrays, ``step`` among them; all have chunks of `block` rows.
+        The arrays, ``step`` among them.
     attrs
-        Attrs of the group.
-    block
-        Rows in a chunk.
+        Attrs of the root.
     overwrite
         Replace a recording that is there.
+    durable
+        Force it to the disk.
+    before
+        Called when all but the renaming is done.
     """
+    check_target(path, overwrite=overwrite)
+    sweep(path)
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.new")
+    old = fresh.with_suffix(".old")
+    replaced = read_root(path).get(fmt.RUN_ATTR) if path.exists() else None
+    try:
+        group = zarr.create_group(fresh, zarr_format=3, attributes=dict(attrs))
+        for name, spec in specs.items():
+            _create_array(group, name, spec)
+        for folder in (fresh, *(fresh / name for name in specs)):
+            metadata = json.dumps(signed(read_metadata(folder)), indent=2).encode()
+            replace(folder / "zarr.json", metadata, durable=durable)
+        before()
+        if path.exists():
+            path.rename(old)
+        fresh.rename(path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    if durable:
+        sync_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+    for journal in find_journals(path, replaced) if isinstance(replaced, str) else []:
+        remove(journal, durable=False)
 
-    def __init__(
-        self,
-        path: Path,
-        specs: Mapping[str, ArraySpec],
-        attrs: Mapping[str, Any],
-        *,
-        block: int,
-        overwrite: bool,
-    ) -> None:
-        """Create the store, empty, and open its arrays."""
-        self._path = path
-        self._block = block
-        self._capacity = block
-        self._create(specs, attrs, overwrite=overwrite)
-        self._group = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
-        self._arrays = {name: self._array(name) for name in specs}
 
-    def _array(self, name: str) -> zarr.Array[Any]:
-        array = zarr.open_array(self._path / name, mode="r+", zarr_format=3)
-        return array.with_config({"write_empty_chunks": True})
-
-    def _create(self, specs: Mapping[str, ArraySpec], attrs: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Create the empty store beside its place and rename it in, so that no half-made one is ever seen."""
-        check_target(self._path, overwrite=overwrite)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        token = uuid.uuid4().hex[:12]
-        fresh = self._path.with_name(f".{self._path.name}.{token}.new")
-        try:
-            group = zarr.create_group(fresh, zarr_format=3, attributes=dict(attrs))
-            for name, spec in specs.items():
-                _create_array(group, name, spec, self._capacity)
-            if self._path.exists():
-                old = self._path.with_name(f".{self._path.name}.{token}.old")
-                self._path.rename(old)
-                fresh.rename(self._path)
-                shutil.rmtree(old)
+def sweep(path: Path) -> None:
+    """Remove the half-made files that a writer which was killed has left beside a store."""
+    name = re.escape(path.name)
+    left = re.compile(rf"\.{name}\.([0-9a-f]{{12}}\.(new|old)|partial)|{name}\.journal-[0-9a-f-]+\.partial")
+    for child in path.parent.iterdir():
+        if left.fullmatch(child.name):
+            if child.is_dir():
+                shutil.rmtree(child, ignore_errors=True)
             else:
-                fresh.rename(self._path)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-
-    def write_block(self, index: int, rows: Mapping[str, NDArray[Any]], committed: int) -> None:
-        """Write one whole block of every array, then the committed length.
-
-        Parameters
-        ----------
-        index
-            Number of the block.
-        rows
-            Array names to `block` rows each; rows beyond the committed ones hold the fill value.
-        committed
-            Number of rows that readers may see from now on.
-        """
-        start, stop = index * self._block, (index + 1) * self._block
-        while stop > self._capacity:
-            self._capacity *= 2
-        for array in self._arrays.values():
-            if array.shape[0] < self._capacity:
-                array.resize((self._capacity, *array.shape[1:]))
-        # The step numbers and the counter come last: a row they count has all its weights on disk.
-        for name in sorted(rows, key=lambda name: name == fmt.STEP):
-            self._arrays[name][start:stop] = rows[name]
-        self._group.update_attributes({fmt.COMMITTED_ATTR: committed})
-
-    def close(self, committed: int) -> None:
-        """Trim every array to the committed rows and mark the recording as closed."""
-        for array in self._arrays.values():
-            array.resize((committed, *array.shape[1:]))
-        self._group.update_attributes({fmt.STATUS_ATTR: "closed"})
+                child.unlink()
 
 
-def _create_array(group: zarr.Group, name: str, spec: ArraySpec, rows: int) -> None:
+def _create_array(group: zarr.Group, name: str, spec: ArraySpec) -> None:
     blosc = BloscCodec(
         typesize=spec.dtype.itemsize,
         cname=fmt.BLOSC_NAME,
@@ -158,7 +125,7 @@ def _create_array(group: zarr.Group, name: str, spec: ArraySpec, rows: int) -> N
     )
     group.create_array(
         name,
-        shape=(rows, *spec.shape),
+        shape=(spec.chunks[0], *spec.shape),
         dtype=spec.dtype,
         chunks=spec.chunks,
         serializer=BytesCodec(endian=fmt.ENDIAN),
@@ -166,5 +133,104 @@ def _create_array(group: zarr.Group, name: str, spec: ArraySpec, rows: int) -> N
         fill_value=spec.fill,
         dimension_names=spec.dims,
         attributes=dict(spec.attrs),
-        config={"write_empty_chunks": True},
     )
+
+
+class ZarrStore:
+    """A store that rows are committed to.
+
+    Parameters
+    ----------
+    path
+        Its directory, which is there.
+    lock
+        The right to write to it, held as long as anything may be folded into it.
+    durable
+        Force what is committed to the disk.
+
+    Raises
+    ------
+    TrajectoryError
+        Where it is no recording, or a damaged one.
+    """
+
+    def __init__(self, path: Path, lock: StoreLock, *, durable: bool) -> None:
+        """Open all arrays."""
+        self.path = path
+        self.lock = lock
+        self._durable = durable
+        self._root = read_metadata(path)
+        self._root["attributes"] = read_root(path)
+        members = sorted(child.name for child in path.iterdir() if (child / "zarr.json").is_file())
+        self.arrays = {name: GrowingArray(path / name, durable=durable) for name in members}
+        if fmt.STEP not in self.arrays:
+            raise TrajectoryError(
+                f"{path}: expected an array 'step', found {members[:10]}; the store is damaged"
+            )
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """Attrs of the root."""
+        return dict(self._root["attributes"])
+
+    @property
+    def committed(self) -> int:
+        """Number of committed rows."""
+        return int(self._root["attributes"][fmt.COMMITTED_ATTR])
+
+    def last_steps(self, count: int) -> list[int]:
+        """Read the steps of the last committed rows."""
+        start = max(0, self.committed - count)
+        stored = StoredArray(self.path / fmt.STEP, self.committed)
+        return [int(step) for step in stored.read((slice(start, self.committed, 1),))]
+
+    def write_rows(self, first: int, rows: Mapping[str, NDArray[Any]]) -> None:
+        """Commit rows: they are on the disk, and counted, when this returns.
+
+        Parameters
+        ----------
+        first
+            Number of the first row; the number of committed ones, or less where rows are written again.
+        rows
+            Array names to rows.
+        """
+        stop = first + rows[fmt.STEP].shape[0]
+        with recording_errors(self.path):
+            for array in self.arrays.values():
+                array.grow(stop)
+            # The step numbers and the counter come last: a row they count has all its weights on disk.
+            for name in sorted(rows, key=lambda name: name == fmt.STEP):
+                self.arrays[name].write(first, rows[name])
+            if stop > self.committed:
+                self.update(**{fmt.COMMITTED_ATTR: stop})
+
+    def fold(self, journal: Path) -> None:
+        """Commit the rows of a journal and remove it."""
+        with recording_errors(journal):
+            rows = read_journal(journal)
+        if rows.damage or rows.first_row > self.committed:
+            raise RecordingError(f"{journal}: {rows.damage or 'rows before this journal are missing'}")
+        if rows.stop > self.committed:
+            self.write_rows(rows.first_row, rows.views())
+        remove(journal, durable=self._durable)
+
+    def finish(self) -> None:
+        """Trim all arrays to the committed rows, give small ones larger chunks, mark the recording closed."""
+        with recording_errors(self.path):
+            for array in self.arrays.values():
+                array.finish(self.committed)
+            self.update(**{fmt.STATUS_ATTR: "closed", fmt.JOURNAL_ATTR: False})
+
+    def update(self, **attrs: Any) -> None:
+        """Replace attrs of the root, all at once."""
+        root = signed({**self._root, "attributes": {**self._root["attributes"], **attrs}})
+        # Written beside the store: Zarr warns of files in a group that it does not know.
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        with recording_errors(self.path):
+            replace(
+                self.path / "zarr.json",
+                json.dumps(root, indent=2).encode(),
+                durable=self._durable,
+                partial=partial,
+            )
+        self._root = root

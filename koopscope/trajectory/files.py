@@ -1,0 +1,90 @@
+"""Files that are there whole or not at all, and errors that say why writing failed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from koopscope.errors import RecordingError
+
+Bytes = bytes | memoryview
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the quota is used up: free some space",
+    errno.EACCES: "permission denied: make the folder writable",
+    errno.EPERM: "permission denied: make the folder writable",
+    errno.EROFS: "the file system is read-only: make it writable",
+}
+
+
+@contextmanager
+def recording_errors(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into a typed error.
+
+    Raises
+    ------
+    RecordingError
+        Where the block raises `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, f"{error}: mend this")
+        raise RecordingError(
+            f"{path}: cannot be written: {advice}, then try again, or go on later with resume=True. Every "
+            "row that append() returned from is kept"
+        ) from error
+
+
+def write_all(descriptor: int, data: Bytes, offset: int) -> None:
+    """Write at a position of an open file; the system may take several bites."""
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        offset += written
+        rest = rest[written:]
+
+
+def replace(path: Path, data: Bytes, *, durable: bool, partial: Path | None = None) -> None:
+    """Put a file in place whole, whatever was there.
+
+    Parameters
+    ----------
+    path
+        The file.
+    data
+        Its content.
+    durable
+        Force it to the disk before going on.
+    partial
+        Where to write it before it is renamed; by default beside it.
+    """
+    unfinished = partial or path.with_name(f"{path.name}.partial")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            write_all(descriptor, data, 0)
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(unfinished, path)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Force the names in a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,80 @@
+"""Folding journals into the store beside the training: one thread, there only while there is work."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+MAX_WAITING = 4  # journals on the disk; beyond that, recording waits, or the disk would fill with them
+
+
+class Folder:
+    """Folds journals one after another in a thread.
+
+    Parameters
+    ----------
+    fold
+        Writes the rows of a journal into the store, and removes it.
+    """
+
+    def __init__(self, fold: Callable[[Path], None]) -> None:
+        """Nothing is started before there is work."""
+        self._fold = fold
+        self._waiting: deque[Path] = deque()
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._running = False
+
+    def add(self, journal: Path) -> None:
+        """Have a journal folded; waits only where too many are waiting already."""
+        with self._changed:
+            self._waiting.append(journal)
+            self._start()
+            self._changed.wait_for(lambda: len(self._waiting) <= MAX_WAITING or not self._running)
+
+    def check(self) -> None:
+        """Raise what went wrong since the last call, once, and try that journal again."""
+        if self._error is not None:
+            with self._changed:
+                error, self._error = self._error, None
+                self._start()
+            if error is not None:
+                raise error
+
+    def drain(self) -> None:
+        """Wait until all is folded; where something goes wrong, raise it and leave the rest waiting."""
+        with self._changed:
+            if self._error is None:
+                self._start()
+            self._changed.wait_for(lambda: not self._running)
+            error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _start(self) -> None:
+        if self._waiting and not self._running:
+            self._running = True
+            self._error = None
+            # A daemon: a process that ends without closing its recording leaves the rest to the journals.
+            threading.Thread(target=self._run, name="koopscope-fold", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._running = False
+                    self._changed.notify_all()
+                    return
+                journal = self._waiting[0]
+            try:
+                self._fold(journal)
+            except BaseException as error:
+                with self._changed:
+                    self._error, self._running = error, False
+                    self._changed.notify_all()
+                return
+            with self._changed:
+                self._waiting.popleft()
+                self._changed.notify_all()

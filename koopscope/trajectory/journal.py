@@ -1,0 +1,353 @@
+"""The journal: rows that were recorded but are not in the store yet, in files beside it.
+
+A file holds a header, then records of one size. A record is a header (16 bytes: ``ROW\\0``, four zeros, the
+row's number as a 64-bit integer), the row, and a trailer (16 bytes: length of the row as a 64-bit integer,
+CRC-32C of all before it, four zeros). Everything is little-endian.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import struct
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from koopscope.errors import TrajectoryError
+from koopscope.trajectory import format as fmt
+from koopscope.trajectory.chunks import crc32c
+from koopscope.trajectory.files import recording_errors, replace, sync_folder, write_all
+
+_MAGIC = b"KOOPJRN1"
+_FILE_HEAD = struct.Struct("<8sII")  # magic, length of the description, its CRC-32C
+_RECORD_HEAD = struct.Struct("<4s4xQ")
+_RECORD_TAIL = struct.Struct("<QI4x")
+_RECORD_MAGIC = b"ROW\0"
+_ALIGNMENT = 8
+_MAX_DESCRIPTION = 16 * 2**20
+_DTYPES = ("<i8", "<f2", "<f4", "<f8")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One value of a row: name, little-endian dtype and shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes in a row."""
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class RecordFormat:
+    """Where the fields of a row lie in a record."""
+
+    fields: tuple[Field, ...]
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Start of each field in the record, and the end of the row last."""
+        offsets = [_RECORD_HEAD.size]
+        for field in self.fields:
+            offsets.append(offsets[-1] + -(-field.nbytes // _ALIGNMENT) * _ALIGNMENT)
+        return tuple(offsets)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a record."""
+        return self.offsets[-1] + _RECORD_TAIL.size
+
+    def views(self, buffer: NDArray[np.uint8], start: int, rows: int) -> dict[str, NDArray[Any]]:
+        """See the fields of `rows` records in a buffer, leading axis row.
+
+        Parameters
+        ----------
+        buffer
+            Bytes that hold the records.
+        start
+            Where the first record begins.
+        rows
+            Number of records.
+        """
+        views: dict[str, NDArray[Any]] = {}
+        for field, offset in zip(self.fields, self.offsets, strict=False):
+            dtype, shape = np.dtype(field.dtype), (rows, *field.shape)
+            if 0 in shape:
+                views[field.name] = np.empty(shape, dtype)
+                continue
+            within = [dtype.itemsize * math.prod(field.shape[i + 1 :]) for i in range(len(field.shape))]
+            strides = (self.nbytes, *within)
+            views[field.name] = np.ndarray(shape, dtype, buffer, start + offset, strides)
+        return views
+
+    def seal(self, record: NDArray[np.uint8], row: int) -> None:
+        """Write head, length and checksum around the fields of a record."""
+        end = self.offsets[-1]
+        _RECORD_HEAD.pack_into(record.data, 0, _RECORD_MAGIC, row)
+        _RECORD_TAIL.pack_into(record.data, end, end - _RECORD_HEAD.size, 0)
+        struct.pack_into("<I", record.data, end + 8, crc32c(record[: end + 8]))
+
+    def is_sealed(self, record: NDArray[np.uint8], row: int) -> bool:
+        """Tell whether a record is whole, unharmed, and that of a row."""
+        end = self.offsets[-1]
+        magic, number = _RECORD_HEAD.unpack_from(record.data, 0)
+        length, checksum = _RECORD_TAIL.unpack_from(record.data, end)
+        return bool(
+            (magic, number, length) == (_RECORD_MAGIC, row, end - _RECORD_HEAD.size)
+            and checksum == crc32c(record[: end + 8])
+        )
+
+
+def journal_path(store: Path, run_id: str, first_row: int) -> Path:
+    """Name the journal of a run that begins with a row.
+
+    >>> journal_path(Path("run.zarr"), "0123456789abcdef", 64).name
+    'run.zarr.journal-01234567-000000000064'
+    """
+    return store.with_name(f"{store.name}.journal-{run_id[:8]}-{first_row:012d}")
+
+
+def find_journals(store: Path, run_id: str) -> list[Path]:
+    """List the journals of a run in the order of their rows."""
+    begin = f"{store.name}.journal-{run_id[:8]}-"
+    with suppress(FileNotFoundError):
+        names = [name for name in os.listdir(store.parent) if name.startswith(begin)]
+        return [store.with_name(name) for name in sorted(names) if name.removeprefix(begin).isdigit()]
+    return []
+
+
+class Journal:
+    """A journal that is being written.
+
+    Parameters
+    ----------
+    path
+        The file, which must not be there.
+    run_id
+        The run whose rows it takes.
+    first_row
+        Number of the first row it takes.
+    limit
+        Number of rows after which it is full.
+    record_format
+        What a record holds.
+    durable
+        Force every record to the disk.
+
+    Raises
+    ------
+    RecordingError
+        Where it cannot be made.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        run_id: str,
+        first_row: int,
+        limit: int,
+        record_format: RecordFormat,
+        *,
+        durable: bool,
+    ) -> None:
+        """Make the file with its header."""
+        self.path = path
+        self.rows = 0
+        self.limit = limit
+        self._format = record_format
+        self._durable = durable
+        head = _head(run_id, first_row, record_format.fields)
+        self._start = len(head)
+        with recording_errors(path):
+            replace(path, head, durable=durable)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        self._descriptor = descriptor
+        self._close = weakref.finalize(self, os.close, descriptor)
+
+    @property
+    def full(self) -> bool:
+        """Whether it has taken all its rows."""
+        return self.rows >= self.limit
+
+    def append(self, record: NDArray[np.uint8]) -> None:
+        """Write a sealed record; when this returns, the row survives the end of the process.
+
+        Raises
+        ------
+        RecordingError
+            Where it cannot be written; nothing of it is kept.
+        """
+        offset = self._start + self.rows * self._format.nbytes
+        with recording_errors(self.path):
+            try:
+                write_all(self._descriptor, record.data, offset)
+                if self._durable:
+                    os.fdatasync(self._descriptor)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._descriptor, offset)
+                raise
+        self.rows += 1
+
+    def close(self) -> None:
+        """Close the file, which stays."""
+        self._close()
+
+    def drop(self) -> None:
+        """Close and remove the file."""
+        self._close()
+        remove(self.path, durable=self._durable)
+
+
+def remove(path: Path, *, durable: bool) -> None:
+    """Remove a journal whose rows are in the store.
+
+    Raises
+    ------
+    RecordingError
+        Where that is not allowed.
+    """
+    with recording_errors(path):
+        path.unlink(missing_ok=True)
+        if durable:
+            sync_folder(path.parent)
+
+
+def _head(run_id: str, first_row: int, fields: Sequence[Field]) -> bytes:
+    described = {"run_id": run_id, "first_row": first_row, "fields": [asdict(field) for field in fields]}
+    text = json.dumps(described, separators=(",", ":")).encode()
+    # Padded, so that every record begins where its numbers are aligned.
+    text += b" " * (-(_FILE_HEAD.size + len(text)) % 64)
+    return _FILE_HEAD.pack(_MAGIC, len(text), crc32c(text)) + text
+
+
+@dataclass(frozen=True)
+class JournalRows:
+    """The rows of one journal that are whole and unharmed.
+
+    Parameters
+    ----------
+    path, run_id, first_row
+        The file, the run it belongs to, and the number of its first row.
+    record_format
+        What a record holds.
+    start
+        Where the records begin.
+    rows
+        Number of whole records before the first that is not.
+    damage
+        What is wrong after them; ``None`` where nothing follows but the beginning of a record.
+    """
+
+    path: Path
+    run_id: str
+    first_row: int
+    record_format: RecordFormat
+    start: int
+    rows: int
+    damage: str | None
+
+    @property
+    def stop(self) -> int:
+        """Number of the row after the last."""
+        return self.first_row + self.rows
+
+    def views(self) -> dict[str, NDArray[Any]]:
+        """See the rows of each field, in the file: nothing is read before it is looked at.
+
+        Raises
+        ------
+        FileNotFoundError
+            Where the journal is gone, as its rows are in the store by now.
+        """
+        needed = self.start + self.rows * self.record_format.nbytes
+        return self.record_format.views(_mapped(self.path, needed), self.start, self.rows)
+
+
+def read_journal(path: Path) -> JournalRows:
+    """Read and check a journal: every record's number, length and checksum.
+
+    Raises
+    ------
+    TrajectoryError
+        Where its header is damaged.
+    FileNotFoundError
+        Where it is gone.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(_FILE_HEAD.size)
+        described, start = _description(path, head, file.read(_description_length(path, head)))
+    fields = tuple(_fields(path, described.get("fields")))
+    run_id, first_row = described.get("run_id"), described.get("first_row")
+    if not isinstance(run_id, str) or not isinstance(first_row, int) or first_row < 0:
+        raise TrajectoryError(f"{path}: the header of this journal is not understood")
+    record_format = RecordFormat(fields)
+    whole = (size - start) // record_format.nbytes
+    content = _mapped(path, start + whole * record_format.nbytes)
+    rows, damage = 0, None
+    while rows < whole and damage is None:
+        begin = start + rows * record_format.nbytes
+        if record_format.is_sealed(content[begin : begin + record_format.nbytes], first_row + rows):
+            rows += 1
+        else:
+            damage = (
+                f"row {first_row + rows} is damaged, and {whole - rows} rows from there on are not readable"
+            )
+    return JournalRows(path, run_id, first_row, record_format, start, rows, damage)
+
+
+def _mapped(path: Path, size: int) -> NDArray[np.uint8]:
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size < size:
+            raise TrajectoryError(f"{path}: this journal has become shorter; open the recording again")
+        return np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
+
+
+def _description_length(path: Path, head: bytes) -> int:
+    if len(head) < _FILE_HEAD.size or not head.startswith(_MAGIC):
+        raise TrajectoryError(f"{path}: no journal of a recording, or one whose header is damaged")
+    length = int(_FILE_HEAD.unpack(head)[1])
+    if length > _MAX_DESCRIPTION:
+        raise TrajectoryError(
+            f"{path}: expected a header of at most {_MAX_DESCRIPTION} bytes, found {length}"
+        )
+    return length
+
+
+def _description(path: Path, head: bytes, text: bytes) -> tuple[Mapping[str, Any], int]:
+    _, length, checksum = _FILE_HEAD.unpack(head)
+    if len(text) != length or crc32c(text) != checksum:
+        raise TrajectoryError(f"{path}: the header of this journal is damaged")
+    try:
+        described = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TrajectoryError(f"{path}: the header of this journal is no JSON ({error})") from error
+    if not isinstance(described, dict):
+        raise TrajectoryError(f"{path}: the header of this journal is not understood")
+    return described, len(head) + len(text)
+
+
+def _fields(path: Path, listed: Any) -> Iterator[Field]:
+    for item in listed if isinstance(listed, list) and listed else [None]:
+        known = item if isinstance(item, dict) else {}
+        name, dtype, shape = known.get("name"), known.get("dtype"), known.get("shape")
+        sizes = shape if isinstance(shape, list) and len(shape) <= fmt.MAX_RANK else [-1]
+        usable = all(isinstance(n, int) and 0 <= n < 2**40 for n in sizes)
+        if not isinstance(name, str) or dtype not in _DTYPES or not usable:
+            raise TrajectoryError(f"{path}: the header of this journal lists a field {item!r:.80}")
+        yield Field(name, dtype, tuple(sizes))

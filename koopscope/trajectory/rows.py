@@ -1,0 +1,162 @@
+"""What every row of one recording holds, and how the framework's values become the bytes of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from koopscope.errors import TrajectoryError
+from koopscope.trajectory import format as fmt
+from koopscope.trajectory.journal import Field, RecordFormat
+from koopscope.trajectory.names import clean, is_buffer
+from koopscope.trajectory.selection import Selection
+
+
+@dataclass(frozen=True)
+class TensorKind:
+    """What one tensor is in every row: its name here and there, its dtype there, its shape."""
+
+    name: str
+    source: str
+    source_dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype it is stored in, which holds that of the framework exactly."""
+        return np.dtype("float32" if self.source_dtype == "bfloat16" else self.source_dtype)
+
+
+class RowPacker:
+    """Checks rows and packs them into one reused record.
+
+    Parameters
+    ----------
+    where
+        The recording, for messages.
+    tensors
+        The tensors of every row.
+    metrics
+        Names of its scalars.
+    selection
+        Tells which tensors are recorded at all.
+    """
+
+    def __init__(
+        self, where: object, tensors: tuple[TensorKind, ...], metrics: tuple[str, ...], selection: Selection
+    ) -> None:
+        """Lay out the record."""
+        self._where = where
+        self._tensors = tensors
+        self._metrics = metrics
+        self._selection = selection
+        self._kept = frozenset(kind.source for kind in tensors)
+        self._offered = self._kept
+        scalars = [Field(fmt.STEP, "<i8", ()), *(Field(name, "<f8", ()) for name in metrics)]
+        values = [Field(kind.name, kind.dtype.newbyteorder("<").str, kind.shape) for kind in tensors]
+        self.record_format = RecordFormat((*scalars, *values))
+        self.record = np.zeros(self.record_format.nbytes, np.uint8)
+        views = self.record_format.views(self.record, 0, 1)
+        self._views = {name: view[0, ...] for name, view in views.items()}
+
+    def pack(self, row: int, step: int, tensors: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Fill the record with one row and seal it.
+
+        Raises
+        ------
+        TrajectoryError
+            Where the row differs in kind from the first; names the first thing that does.
+        """
+        self._check_names(tensors, metrics)
+        for kind in self._tensors:
+            array, dtype = as_floats(kind.source, tensors[kind.source])
+            if array.shape != kind.shape or dtype != kind.source_dtype:
+                raise TrajectoryError(
+                    f"{self._where}: tensor {kind.source!r}: expected {kind.source_dtype} {kind.shape} as in "
+                    f"the first row, got {dtype} {array.shape}"
+                )
+            np.copyto(self._views[kind.name], array)
+        for name in self._metrics:
+            self._views[name][...] = as_scalar(self._where, name, metrics.get(name, np.nan))
+        self._views[fmt.STEP][...] = step
+        self.record_format.seal(self.record, row)
+
+    def _check_names(self, tensors: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        if tensors.keys() != self._offered:
+            kept = {source for source in tensors if is_kept(source, self._selection)}
+            missing = [kind.source for kind in self._tensors if kind.source not in kept]
+            added = [source for source in tensors if source in kept - self._kept]
+            if missing or added:
+                raise TrajectoryError(
+                    f"{self._where}: expected the tensors of the first row; missing {missing}, new {added}"
+                )
+            self._offered = frozenset(tensors)
+        for name in metrics:
+            if name not in self._metrics:
+                raise TrajectoryError(
+                    f"{self._where}: metric {name!r} is not in the first row; give it there too, if need be "
+                    "as float('nan')"
+                )
+
+
+def is_kept(source: str, selection: Selection) -> bool:
+    """Tell whether a tensor of the framework is recorded: no running statistic, and not deselected."""
+    return not is_buffer(source) and selection.keeps(clean(source))
+
+
+def as_scalar(where: object, name: str, value: Any) -> float:
+    """Give a metric as a number.
+
+    Raises
+    ------
+    TrajectoryError
+        Where it is none.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TrajectoryError(f"{where}: metric {name!r}: expected a number ({error})") from error
+
+
+def as_floats(source: str, value: Any) -> tuple[NDArray[Any], str]:
+    """View a value as an array of native floats, and name the dtype it came in.
+
+    A tensor of torch is detached, and copied from its device where that is not the CPU.
+
+    Raises
+    ------
+    TrajectoryError
+        Where it is no array of floating-point values.
+    """
+    if type(value) is not np.ndarray:
+        if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+            return _as_array(source, value.float()), "bfloat16"
+        value = _as_array(source, value)
+    name = _float_name(value.dtype)
+    if name is None:
+        raise TrajectoryError(
+            f"tensor {source!r}: expected float16, bfloat16, float32 or float64, got {value.dtype}; leave it "
+            "out with exclude= if it is no weight, else convert it with .astype('float32')"
+        )
+    return value.astype(np.float32) if name == "bfloat16" else value, name
+
+
+@lru_cache
+def _float_name(dtype: np.dtype[Any]) -> str | None:
+    """Name a floating dtype that is recorded, whatever its byte order; kept, as NumPy is slow to tell."""
+    plain = dtype.kind == "f" and dtype.itemsize <= 8
+    return dtype.name if plain or dtype.name == "bfloat16" else None
+
+
+def _as_array(source: str, value: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TrajectoryError(
+            f"tensor {source!r}: expected an array or a tensor, got {type(value).__name__} ({error})"
+        ) from error

@@ -1,0 +1,195 @@
+"""One growing array of a store: rows go into chunks, and its metadata are replaced whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from koopscope.errors import RecordingError
+from koopscope.trajectory import format as fmt
+from koopscope.trajectory.chunks import ChunkError, ChunkGrid
+from koopscope.trajectory.columns import ColumnReader, FileFetch
+from koopscope.trajectory.files import replace, sync_folder
+from koopscope.trajectory.zarr_metadata import StoredArray, read_metadata, signed
+
+
+class GrowingArray:
+    """An array that rows are written to.
+
+    Parameters
+    ----------
+    path
+        Directory of the array, which is there.
+    durable
+        Force what is written to the disk.
+
+    Raises
+    ------
+    TrajectoryError
+        Where its metadata are damaged.
+    RecordingError
+        Where its chunks are not encoded as koopscope encodes them.
+    """
+
+    def __init__(self, path: Path, *, durable: bool) -> None:
+        """Read the metadata."""
+        stored = StoredArray(path, 0)
+        self.path = path
+        self.attrs = stored.attrs
+        self.dtype = stored.dtype
+        self.tail = stored.shape[1:]
+        self.grid: ChunkGrid = stored.grid
+        self._metadata = read_metadata(path)
+        self._durable = durable
+        own = self.grid.compressor == "blosc" and self.grid.checksum and self.grid.prefixed
+        if not own or self.grid.dtype.newbyteorder("<") != self.grid.dtype:
+            raise RecordingError(f"{path}: its chunks are not encoded as koopscope does it; record elsewhere")
+
+    @property
+    def rows(self) -> int:
+        """Length of the leading axis, rows that are not committed included."""
+        return int(self._metadata["shape"][0])
+
+    def grow(self, rows: int) -> None:
+        """Make the array at least as long as that, doubling its length."""
+        length = max(self.rows, self.grid.chunks[0])
+        while length < rows:
+            length *= 2
+        if length != self.rows:
+            self._describe(rows=length)
+
+    def write(self, first: int, values: NDArray[Any]) -> None:
+        """Write rows; what their chunks hold of earlier rows is kept, later ones are filled.
+
+        Parameters
+        ----------
+        first
+            Number of the first row.
+        values
+            The rows, shape ``(rows, ...)``.
+        """
+        length = self.grid.chunks[0]
+        chunk = np.empty(self.grid.chunks, self.grid.dtype)
+        for block in range(first // length, -(-(first + values.shape[0]) // length)):
+            begin = max(first, block * length)
+            part = values[begin - first : (block + 1) * length - first]
+            for columns, inside, index in self._columns():
+                name = self.grid.key((block, *index))
+                if begin > block * length:
+                    self._load(name, chunk)
+                else:
+                    chunk[...] = fmt.STEP_FILL if self.dtype.kind == "i" else np.nan
+                row = begin - block * length
+                chunk[(slice(row, row + part.shape[0]), *inside)] = part[(slice(None), *columns)]
+                self._put(name, self.grid.encode(chunk))
+
+    def finish(self, rows: int) -> None:
+        """Trim to the committed rows; a small tensor gets chunks of more rows, towards 1 MiB.
+
+        New chunks are written under names of another kind than the old ones, so that the array changes in the
+        one moment in which its metadata are replaced; a second time gives them the usual names.
+
+        Parameters
+        ----------
+        rows
+            Number of committed rows.
+        """
+        whole = rows > 0 and 0 not in self.tail and self.grid.chunks[1:] == self.tail
+        length = self._longer(rows) if whole else self.grid.chunks[0]
+        if length != self.grid.chunks[0]:
+            self._rewrite(rows, dataclasses.replace(self.grid, chunks=(length, *self.tail), separator="."))
+        if whole and self.grid.separator == ".":
+            self._rewrite(rows, dataclasses.replace(self.grid, separator="/"))
+        if self.rows != rows:
+            self._describe(rows=rows)
+        self._clean(rows)
+
+    def _longer(self, rows: int) -> int:
+        """Choose how many rows a chunk is to have; where it is not worth it, as many as now."""
+        now = self.grid.chunks[0]
+        row_bytes = self.dtype.itemsize * math.prod(self.tail)
+        length = min(-(-rows // now), fmt.TARGET_CHUNK_BYTES // (row_bytes * now)) * now
+        return length if length >= 2 * now else now
+
+    def _rewrite(self, rows: int, new: ChunkGrid) -> None:
+        reader = ColumnReader((rows, *self.tail), self.grid, FileFetch(self.path))
+        everything = tuple(slice(0, size, 1) for size in self.tail)
+        length = new.chunks[0]
+        for block in range(-(-rows // length)):
+            chunk = np.full(new.chunks, fmt.STEP_FILL if self.dtype.kind == "i" else np.nan, new.dtype)
+            part = reader.read((slice(block * length, min(rows, (block + 1) * length), 1), *everything))
+            chunk[: part.shape[0]] = part
+            self._put(new.key((block, *([0] * len(self.tail)))), new.encode(chunk))
+        self._describe(rows=rows, grid=new)
+        self._clean(rows)
+
+    def _columns(self) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], tuple[int, ...]]]:
+        """Give the columns of each chunk of a block of rows, in the row and in the chunk, and its number."""
+        chunks = self.grid.chunks[1:]
+        counts = [-(-size // length) for size, length in zip(self.tail, chunks, strict=True)]
+        for index in product(*map(range, counts)):
+            columns = tuple(
+                slice(i * length, min((i + 1) * length, size))
+                for i, length, size in zip(index, chunks, self.tail, strict=True)
+            )
+            yield columns, tuple(slice(0, part.stop - part.start) for part in columns), index
+
+    def _load(self, name: str, chunk: NDArray[Any]) -> None:
+        try:
+            data = np.frombuffer((self.path / name).read_bytes(), np.uint8)
+            self.grid.decode(data, chunk)
+        except (FileNotFoundError, ChunkError) as error:
+            raise RecordingError(
+                f"{self.path}: chunk {name}, which the next rows belong to, is damaged ({error}); the rows "
+                "recorded since are kept in the journal"
+            ) from error
+
+    def _put(self, name: str, data: bytes) -> None:
+        path = self.path / name
+        try:
+            replace(path, data, durable=self._durable)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace(path, data, durable=self._durable)
+            for folder in path.parents if self._durable else ():
+                sync_folder(folder)
+                if folder == self.path:
+                    break
+
+    def _describe(self, *, rows: int, grid: ChunkGrid | None = None) -> None:
+        """Replace the metadata."""
+        metadata = {**self._metadata, "shape": [rows, *self.tail]}
+        if grid is not None:
+            configuration = {**metadata["chunk_grid"]["configuration"], "chunk_shape": list(grid.chunks)}
+            metadata["chunk_grid"] = {**metadata["chunk_grid"], "configuration": configuration}
+            metadata["chunk_key_encoding"] = {
+                "name": "default",
+                "configuration": {"separator": grid.separator},
+            }
+        metadata = signed(metadata)
+        replace(self.path / "zarr.json", json.dumps(metadata, indent=2).encode(), durable=self._durable)
+        self._metadata = metadata
+        self.grid = grid or self.grid
+
+    def _clean(self, rows: int) -> None:
+        """Remove the chunks that belong to no committed row, or to the array before it was rechunked."""
+        folders = self.grid.separator == "/"
+        blocks = -(-rows // self.grid.chunks[0])
+        for file in [file for file in self.path.iterdir() if file.name != "c"]:
+            stray = file.name.startswith("c.") and (folders or int(file.name.split(".")[1]) >= blocks)
+            if stray or file.suffix == ".partial":
+                file.unlink()
+        for member in list((self.path / "c").glob("*")):
+            if not folders or not member.name.isdigit() or int(member.name) >= blocks:
+                shutil.rmtree(member) if member.is_dir() else member.unlink()
+        if not folders and (self.path / "c").is_dir():
+            (self.path / "c").rmdir()

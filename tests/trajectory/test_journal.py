@@ -1,0 +1,146 @@
+import json
+import shutil
+import struct
+
+import numpy as np
+import pytest
+from crashing import assert_kept, loss, tensors
+
+from koopscope.errors import TrajectoryError
+from koopscope.trajectory import TrajectoryWriter, open_trajectory
+from koopscope.trajectory.chunks import crc32c
+from koopscope.trajectory.journal import find_journals, read_journal
+
+
+def unclosed(path, rows, block=64):
+    """Leave a recording as a kill does."""
+    writer = TrajectoryWriter(path, layout="torch", block_steps=block)
+    for step in range(rows):
+        writer.append(step, tensors(step), loss=loss(step))
+    writer._folder.drain()
+    del writer
+    return only_journal(path)
+
+
+def only_journal(path):
+    (journal,) = path.parent.glob("run.zarr.journal-*")
+    return journal
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Give a recording whose rows are in a journal of a few hundred bytes."""
+    path = tmp_path / "run.zarr"
+    writer = TrajectoryWriter(path, layout="torch")
+    for step in range(3):
+        writer.append(step, {"a.bias": np.arange(3.0) + step})
+    del writer
+    return path
+
+
+def small_rows(path):
+    trajectory = open_trajectory(path)
+    values = trajectory["a.bias"].values
+    np.testing.assert_array_equal(values, np.arange(3.0) + trajectory["step"].values[:, None])
+    assert trajectory["step"].values.tolist() == list(range(len(values)))
+    return len(values)
+
+
+def test_read_journal__every_prefix_shows_whole_rows(small):
+    journal = only_journal(small)
+    content = journal.read_bytes()
+    found = read_journal(journal)
+    ends = [found.start + row * found.record_format.nbytes for row in range(4)]
+    for length in range(len(content)):
+        journal.write_bytes(content[:length])
+        if length < ends[0]:
+            with pytest.warns(UserWarning, match="header"):
+                assert small_rows(small) == 0
+        else:
+            assert small_rows(small) == sum(length >= end for end in ends) - 1
+
+
+def test_read_journal__every_flipped_bit_is_told(small):
+    journal = only_journal(small)
+    content = bytearray(journal.read_bytes())
+    found = read_journal(journal)
+    size = found.record_format.nbytes
+    padding = {found.start + size * row - byte for row in (1, 2, 3) for byte in (1, 2, 3, 4)}
+    for position in sorted(set(range(len(content))) - padding):
+        content[position] ^= 1 << position % 8
+        journal.write_bytes(content)
+        with pytest.warns(UserWarning, match=r"journal-.*(damaged|header)"):
+            assert small_rows(small) < 3
+        content[position] ^= 1 << position % 8
+
+
+def test_read_journal__of_another_make(small):
+    journal = only_journal(small)
+    head = read_journal(journal)
+    for fields in (
+        [],
+        "x",
+        [{"name": "a", "dtype": "O", "shape": []}],
+        [{"name": "a", "dtype": "<f8", "shape": [-1]}],
+    ):
+        text = json.dumps({"run_id": head.run_id, "first_row": 0, "fields": fields}).encode()
+        journal.write_bytes(struct.pack("<8sII", b"KOOPJRN1", len(text), crc32c(text)) + text)
+        with pytest.raises(TrajectoryError, match="lists a field"):
+            read_journal(journal)
+
+
+def test_open_trajectory__journal_left_behind(tmp_path):
+    path = tmp_path / "run.zarr"
+    unclosed(path, 7, block=4)
+    (tmp_path / "moved").mkdir()
+    shutil.copytree(path, tmp_path / "moved" / "run.zarr")
+    with pytest.warns(UserWarning, match=r"after the 4 that are committed may be missing") as told:
+        assert open_trajectory(tmp_path / "moved" / "run.zarr").sizes["step"] == 4
+    assert len(told) == 1
+    assert_kept(path, list(range(7)))
+
+
+def test_open_trajectory__missing_rows_between_journals(tmp_path, monkeypatch):
+    path = tmp_path / "run.zarr"
+    unclosed(path, 3, block=4)
+    journal = only_journal(path)
+    later = journal.with_name(journal.name[:-12] + "000000000004")
+    shutil.copy(journal, later)
+    content = bytearray(later.read_bytes())
+    later.write_bytes(content.replace(b'"first_row":0', b'"first_row":4'))
+    with pytest.warns(UserWarning, match="header of this journal is damaged; 3 rows are shown"):
+        assert open_trajectory(path).sizes["step"] == 3
+
+
+def test_resume__damaged_journal_is_put_aside(tmp_path):
+    path = tmp_path / "run.zarr"
+    journal = unclosed(path, 3)
+    content = bytearray(journal.read_bytes())
+    content[-40] ^= 1
+    journal.write_bytes(content)
+    with pytest.warns(UserWarning, match="row 2 is damaged"):
+        writer = TrajectoryWriter(path, layout="torch", resume=True)
+    assert writer.last_step == 1
+    writer.append(2, tensors(2), loss=loss(2))
+    writer.close()
+    assert_kept(path, [0, 1, 2])
+    assert journal.with_name(f"{journal.name}.damaged").exists()
+    assert find_journals(path, journal.name.split("-")[1]) == []
+
+
+def test_open_trajectory__stays_readable_while_the_writer_folds_and_closes(tmp_path):
+    path = tmp_path / "run.zarr"
+    writer = TrajectoryWriter(path, layout="torch", block_steps=4)
+    for step in range(6):
+        writer.append(step, tensors(step), loss=loss(step))
+    early = open_trajectory(path)
+    for step in range(6, 30):
+        writer.append(step, tensors(step), loss=loss(step))
+    writer.commit()
+    late = open_trajectory(path)
+    writer.close()
+    for trajectory, rows in ((early, 6), (late, 30)):
+        for name in tensors(0):
+            expected = [tensors(step)[name] for step in range(rows)]
+            np.testing.assert_array_equal(trajectory[name].values, expected)
+            np.testing.assert_array_equal(trajectory[name][1::5].values, expected[1::5])
