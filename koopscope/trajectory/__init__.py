@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     from koopscope.trajectory.dataset import tensor_names as tensor_names
     from koopscope.trajectory.dataset import validate as validate
     from koopscope.trajectory.inspection import inspect as inspect
+    from koopscope.trajectory.layout import LAYOUTS as LAYOUTS
     from koopscope.trajectory.opening import open_trajectory as open_trajectory
+    from koopscope.trajectory.tensor_layout import TensorLayout as TensorLayout
     from koopscope.trajectory.writer import TrajectoryWriter as TrajectoryWriter
 
 _HOMES = {
+    "LAYOUTS": "koopscope.trajectory.layout",
+    "TensorLayout": "koopscope.trajectory.tensor_layout",
     "TrajectoryWriter": "koopscope.trajectory.writer",
     "from_arrays": "koopscope.trajectory.dataset",
     "inspect": "koopscope.trajectory.inspection",

@@ -73,6 +73,7 @@ def _read_open(file: h5py.File, path: Path, layout: str | None, selection: Selec
             role=place.role,
             output_axes=place.output_axes,
             input_axes=place.input_axes,
+            output_blocks=place.output_blocks,
             source_dtype=stored[place.source_name].dtype.name,
             source_name=place.source_name,
         )

@@ -37,7 +37,7 @@ def open_trajectory(
     path
         A Zarr store written by `TrajectoryWriter`, or a plain HDF5 file with one dataset a tensor.
     layout
-        Order of the axes, ``torch``, ``keras`` or ``flax``, where the recording does not tell it right.
+        Order of the axes, one of `koopscope.trajectory.LAYOUTS`, where the recording does not tell it right.
     include, exclude
         A glob or several on names, such as ``"fc*"``: which tensors to open, and which tensors and metrics to
         leave out. What is left out is not looked at, not even for the layout.

@@ -16,6 +16,7 @@ from koopscope.errors import StepError, TrajectoryError, UsageError
 from koopscope.trajectory import format as fmt
 from koopscope.trajectory.layout import LAYOUTS, Placement, Resolution, resolve
 from koopscope.trajectory.names import dimension_names, is_buffer
+from koopscope.trajectory.tensor_layout import TensorLayout
 from koopscope.trajectory.zarr_store import ArraySpec, ZarrStore, check_target
 
 
@@ -31,7 +32,10 @@ class TrajectoryWriter:
     path
         Directory to create, by custom ``something.zarr``. It appears with the first row.
     layout
-        Order of the axes: ``torch``, ``keras`` or ``flax``; ``None`` infers it from names and bias lengths.
+        Order of the axes: one of `koopscope.trajectory.LAYOUTS`; ``None`` infers it from names and shapes.
+    tensors
+        Framework names to what is known for sure of single tensors, as `koopscope.recipes.torch_layout` reads
+        it off a module; outranks `layout`. A tensor with ``tied_to`` is left out.
     framework
         Free words on what trained the network, kept as an attr.
     block_steps
@@ -63,6 +67,7 @@ class TrajectoryWriter:
         path: str | Path,
         *,
         layout: str | None,
+        tensors: Mapping[str, TensorLayout] | None = None,
         framework: str = "",
         block_steps: int = 64,
         overwrite: bool = False,
@@ -75,6 +80,7 @@ class TrajectoryWriter:
         self._path = Path(path)
         check_target(self._path, overwrite=overwrite)
         self._layout = layout
+        self._told = dict(tensors or {})
         self._framework = framework
         self._block = operator.index(block_steps)
         self._overwrite = overwrite
@@ -181,7 +187,8 @@ class TrajectoryWriter:
                 arrays[source], dtypes[source] = _as_floats(source, value)
         if not arrays:
             raise TrajectoryError(f"{self._path}: expected at least one tensor, got {list(tensors)}")
-        resolved = resolve({source: array.shape for source, array in arrays.items()}, declared=self._layout)
+        shapes = {source: array.shape for source, array in arrays.items()}
+        resolved = resolve(shapes, declared=self._layout, told=self._told)
         kept = {place.name: place.source_name for place in resolved.placements}
         fmt.check_names([*kept, *metrics])
         fmt.check_count(str(self._path), len(kept) + len(metrics))
@@ -212,6 +219,7 @@ class TrajectoryWriter:
             "writer": f"koopscope {__version__}",
             "layout": resolved.layout,
             "layout_evidence": resolved.evidence,
+            **({"tied": dict(resolved.tied)} if resolved.tied else {}),
         }
 
     def _specs(
@@ -274,7 +282,7 @@ def _tensor_attrs(place: Placement, source_dtype: str) -> dict[str, Any]:
         "layer_index": place.layer_index,
         "role": place.role,
         "source_dtype": source_dtype,
-        "output_blocks": 1,
+        "output_blocks": place.output_blocks,
         "source_name": place.source_name,
     }
     if place.output_axes is not None:

@@ -81,6 +81,7 @@ def _tensors(
             role=place.role,
             output_axes=place.output_axes,
             input_axes=place.input_axes,
+            output_blocks=place.output_blocks,
             source_dtype=stored[place.source_name].text("source_dtype", str(stored[place.source_name].dtype)),
             source_name=stored[place.source_name].text("source_name", place.source_name),
         )
