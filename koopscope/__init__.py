@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from koopscope.statistics import collect as collect
     from koopscope.trajectory import TensorLayout as TensorLayout
     from koopscope.trajectory import TrajectoryWriter as TrajectoryWriter
+    from koopscope.trajectory import convert as convert
     from koopscope.trajectory import inspect as inspect
     from koopscope.trajectory import open_trajectory as open_trajectory
     from koopscope.verification import verify as verify
@@ -43,6 +44,7 @@ _HOMES = {
     "TensorLayout": "koopscope.trajectory",
     "TrajectoryWriter": "koopscope.trajectory",
     "collect": "koopscope.statistics",
+    "convert": "koopscope.trajectory",
     "fit": "koopscope.fitting",
     "inspect": "koopscope.trajectory",
     "load": "koopscope.results",

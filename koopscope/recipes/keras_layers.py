@@ -30,7 +30,7 @@ def keras_names(model: Any) -> dict[int, str]:
 
 
 def keras_layout(model: Any) -> dict[str, TensorLayout]:
-    """Say of every trainable weight what its axes count, by layer types; weights of other layers are left out.
+    """Say of every trainable weight what its axes count, by layer types; those of other layers are left out.
 
     Parameters
     ----------
@@ -69,7 +69,9 @@ def _facts(layer: Any) -> Iterator[tuple[str, TensorLayout]]:
     elif "BaseDepthwiseConv" in kinds:
         yield "kernel", TensorLayout((rank - 2, rank - 1), (), role="kernel")
     elif "BaseSeparableConv" in kinds:
-        yield from _separable(layer)
+        rank = len(layer.depthwise_kernel.shape)
+        yield "depthwise_kernel", TensorLayout((rank - 2, rank - 1), (), role="kernel")
+        yield "pointwise_kernel", TensorLayout((rank - 1,), (rank - 2,), role="kernel")
     elif "EinsumDense" in kinds:
         yield "kernel", _einsum(layer.equation)
     elif kinds & {"Dense", "BaseConv"}:
@@ -88,12 +90,6 @@ def _cell(layer: Any, rank: int, gates: int) -> Iterator[tuple[str, TensorLayout
         yield "bias", TensorLayout((len(bias.shape) - 1,), (), gates, role="recurrent")
 
 
-def _separable(layer: Any) -> Iterator[tuple[str, TensorLayout]]:
-    rank = len(layer.depthwise_kernel.shape)
-    yield "depthwise_kernel", TensorLayout((rank - 2, rank - 1), (), role="kernel")
-    yield "pointwise_kernel", TensorLayout((rank - 1,), (rank - 2,), role="kernel")
-
-
 def _einsum(equation: str) -> TensorLayout:
     """Read off an equation such as ``abc,cde->abde`` which letters of the kernel are outputs."""
     operands, output = equation.replace(" ", "").split("->")
@@ -105,6 +101,6 @@ def _einsum(equation: str) -> TensorLayout:
 
 def _vectors(layer: Any) -> Iterator[tuple[str, TensorLayout]]:
     for word, role in (("bias", "bias"), ("beta", "bias"), ("gamma", "norm"), ("scale", "norm")):
-        vector = getattr(layer, word, None)
+        vector: Any = getattr(layer, word, None)
         if hasattr(vector, "shape"):
             yield word, TensorLayout(tuple(range(len(vector.shape))), (), role=role)
