@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -128,12 +130,16 @@ def _readable(paths: Sequence[Path], folder: Path) -> tuple[list[Path], object]:
     """Give files that this process may read, and what keeps them from being removed."""
     if paths[0].suffix != ".pt":
         return list(paths), None
-    keeper = tempfile.TemporaryDirectory(prefix="koopscope-")
-    try:
-        return to_safetensors(paths, Path(keeper.name)), keeper
-    except BaseException:
-        keeper.cleanup()
-        raise
+    keeper = _Temporary()
+    return to_safetensors(paths, keeper.folder), keeper
+
+
+class _Temporary:
+    """A folder that is removed with the last array that reads from it, at the latest at exit."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="koopscope-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
 
 class _Series:

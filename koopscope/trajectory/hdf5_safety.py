@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -48,10 +49,10 @@ def datasets(file: h5py.File, path: Path, tied: dict[str, str]) -> Iterator[tupl
         Where a link leads out of the file, or there are more links than a recording can need.
     """
     seen: dict[Any, str] = {h5py.h5o.get_info(file.id).addr: ""}
-    waiting: list[tuple[str, h5py.Group]] = [("", file)]
+    waiting: deque[tuple[str, h5py.Group]] = deque([("", file)])
     links = 0
     while waiting:
-        prefix, group = waiting.pop()
+        prefix, group = waiting.popleft()
         for key in group:
             links += 1
             if links > _MAX_LINKS:

@@ -35,7 +35,9 @@ def screen(path: Path) -> None:
     TrajectoryError
         Where it is no archive of plain tensors.
     """
-    if path.open("rb").read(2) != b"PK":
+    with path.open("rb") as file:
+        head = file.read(2)
+    if head != b"PK":
         raise TrajectoryError(
             f"{path}: a bare pickle, which is not read; save it again with torch.save, or as .safetensors"
         )
