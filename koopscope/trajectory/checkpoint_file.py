@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,18 +26,22 @@ class StoredTensor:
     source_dtype
         Name of the dtype in the file.
     read
-        Reads slices with positive steps, one an axis.
+        Reads, from a file at a path, slices with positive steps, one an axis.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     source_dtype: str
-    read: Callable[[Index], NDArray[Any]]
+    read: Callable[[Path, Index], NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The arrays of one file by name, and second names of tied ones."""
+    """The arrays of one file by name, and second names of tied ones.
+
+    Files of one size with one header, which `signature` holds, have the same description.
+    """
 
     tensors: Mapping[str, StoredTensor]
     tied: Mapping[str, str] = field(default_factory=dict)
+    signature: tuple[int, bytes] | None = None

@@ -150,11 +150,13 @@ class _Series:
         self._keeper = keeper
         # The last few files stay described: tensors of one row are read one after another.
         self.open: Callable[[int], Checkpoint] = lru_cache(maxsize=16)(self._open)
+        self._first: Checkpoint | None = None
+        self._first = self.open(0)
 
     def _open(self, row: int) -> Checkpoint:
         path = self._paths[row]
         try:
-            return read_npz(path) if path.suffix == ".npz" else read_safetensors(path)
+            return read_npz(path) if path.suffix == ".npz" else read_safetensors(path, self._first)
         except OSError as error:
             raise TrajectoryError(f"{path}: cannot be read ({error})") from error
 
@@ -170,7 +172,7 @@ class _Series:
 
     def read(self, name: str, expected: StoredTensor, key: tuple[slice, ...]) -> NDArray[Any]:
         rows = range(key[0].start, key[0].stop, key[0].step)
-        parts = [self.same(name, expected, row).read(key[1:]) for row in rows]
+        parts = [self.same(name, expected, row).read(self._paths[row], key[1:]) for row in rows]
         if parts:
             return np.stack(parts)
         return np.empty((0, *expected.shape), expected.dtype)[(slice(None), *key[1:])]

@@ -96,7 +96,7 @@ def _described(path: Path, name: str, member: zipfile.ZipInfo, file: IO[bytes]) 
             f"{where}: expected {start + size} bytes for {dtype} {shape}, found {member.file_size}; damaged"
         )
 
-    def read(key: Index) -> NDArray[Any]:
+    def read(path: Path, key: Index) -> NDArray[Any]:
         # An archive is read member by member from the front: a part costs as much as the whole.
         values = np.empty(shape, dtype, order="F" if fortran else "C")
         try:

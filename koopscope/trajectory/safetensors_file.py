@@ -18,8 +18,15 @@ from koopscope.trajectory.zarr_metadata import is_count
 _DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16"}
 
 
-def read_safetensors(path: Path) -> Checkpoint:
+def read_safetensors(path: Path, like: Checkpoint | None = None) -> Checkpoint:
     """Describe the tensors of a file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    like
+        The description of a file that is probably alike; it is given again where the headers are equal.
 
     Raises
     ------
@@ -37,7 +44,10 @@ def read_safetensors(path: Path) -> Checkpoint:
             raise TrajectoryError(
                 f"{path}: expected a header of at most {fmt.MAX_METADATA_BYTES} bytes, found {length}"
             )
-        header = _parsed(file.read(length), path)
+        text = file.read(length)
+    if like is not None and like.signature == (size, text):
+        return like
+    header = _parsed(text, path)
     metadata = header.pop("__metadata__", {})
     fmt.check_count(str(path), len(header))
     tensors: dict[str, StoredTensor] = {}
@@ -50,12 +60,12 @@ def read_safetensors(path: Path) -> Checkpoint:
         if first != name:
             tied[name] = first
         else:
-            tensors[name] = _tensor(path, dtype, shape, 8 + length + begin)
+            tensors[name] = _tensor(dtype, shape, 8 + length + begin)
     if isinstance(metadata, dict):
         # Programs that save a tied tensor once note its other names here.
         named = {name: first for name, first in metadata.items() if isinstance(first, str)}
         tied |= {name: first for name, first in named.items() if first in tensors and name not in tensors}
-    return Checkpoint(tensors, tied)
+    return Checkpoint(tensors, tied, (size, text))
 
 
 def _parsed(text: bytes, path: Path) -> dict[str, Any]:
@@ -98,11 +108,11 @@ def _checked(name: str, entry: Any, available: int, path: Path) -> tuple[str, tu
     return _DTYPES[code], tuple(shape), offsets[0], offsets[1]
 
 
-def _tensor(path: Path, dtype: str, shape: tuple[int, ...], offset: int) -> StoredTensor:
+def _tensor(dtype: str, shape: tuple[int, ...], offset: int) -> StoredTensor:
     stored = np.dtype("<u2") if dtype == "bfloat16" else np.dtype(dtype).newbyteorder("<")
     shown = np.dtype(np.float32) if dtype == "bfloat16" else np.dtype(dtype)
 
-    def read(key: Index) -> NDArray[Any]:
+    def read(path: Path, key: Index) -> NDArray[Any]:
         if not math.prod(shape):
             return np.zeros(shape, shown)[key]
         part = np.array(np.memmap(path, stored, "r", offset, shape or (1,))[key if shape else slice(0, 1)])
