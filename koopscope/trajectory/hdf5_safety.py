@@ -25,7 +25,7 @@ _FILTERS = frozenset({_DEFLATE, _SHUFFLE, _FLETCHER32, _LZF})
 # Deflate packs at most 1032 to 1, LZF 88 to 1; HDF5 itself bounds neither.
 _MOST_PACKED = 1100
 _MAX_LZF_CHUNK = 2 * 2**20
-_MAX_LINKS = 10 * fmt.MAX_TENSORS
+_MAX_LINKS = fmt.MAX_TENSORS
 _PIECE = 2**20
 
 
@@ -53,10 +53,10 @@ def datasets(file: h5py.File, path: Path, tied: dict[str, str]) -> Iterator[tupl
     links = 0
     while waiting:
         prefix, group = waiting.popleft()
+        links += len(group)
+        if links > _MAX_LINKS:
+            raise TrajectoryError(f"{path}: expected at most {_MAX_LINKS} tensors, groups and links")
         for key in group:
-            links += 1
-            if links > _MAX_LINKS:
-                raise TrajectoryError(f"{path}: expected at most {_MAX_LINKS} links in the file")
             link = group.get(key, getlink=True)
             name = f"{prefix}{key}"
             if len(name) > fmt.MAX_NAME:

@@ -43,7 +43,7 @@ def inspect(
         ``bytes`` (uncompressed), ``read_seconds`` (a careful estimate of one pass), ``memory_bytes`` (what a
         fit by node with the default lag holds: about 100 snapshots of every weight), ``layout``,
         ``layout_evidence``, ``tied`` (second names to first ones), ``metrics``, ``format``, ``source``,
-        ``lints`` (a list of words: uneven, non-finite, dead, frozen, duplicate, noise floor, damaged, unread).
+        ``lints`` (words on uneven steps and on dead, frozen, duplicate or otherwise odd tensors).
 
     Raises
     ------

@@ -43,14 +43,17 @@ def main(folder: str, *files: str) -> None:
 
 
 def _limit(size: int) -> None:
-    with open("/proc/self/statm") as status:
-        used = int(status.read().split()[0]) * resource.getpagesize()
     # Views of one storage may repeat it; a file that does so beyond measure meets the limits.
-    resource.setrlimit(resource.RLIMIT_AS, (used + 4 * size + _MARGIN,) * 2)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4 * size + _MARGIN,) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS,) * 2)
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    room = 4 * size + _MARGIN
+    limits = {"FSIZE": room, "CPU": _CPU_SECONDS, "NPROC": 0, "CORE": 0}
+    status = Path("/proc/self/statm")
+    if status.exists():
+        limits["AS"] = int(status.read_text().split()[0]) * resource.getpagesize() + room
+    for name, limit in limits.items():
+        kind = getattr(resource, f"RLIMIT_{name}")
+        highest = resource.getrlimit(kind)[1]
+        allowed = limit if highest == resource.RLIM_INFINITY else min(limit, highest)
+        resource.setrlimit(kind, (allowed, allowed))
 
 
 def _tensors(torch: Any, loaded: Any) -> Iterator[tuple[str, Any]]:
