@@ -70,7 +70,7 @@ def _screen_words(path: Path, words: bytes) -> None:
                 )
             if opcode.name in _HIDING:
                 raise TrajectoryError(
-                    f"{path}: its pickle has the word {opcode.name}, which torch.save does not write by itself, "
+                    f"{path}: its pickle has the word {opcode.name}, which torch.save does not write, "
                     "and only tensors are read"
                 )
     except (ValueError, IndexError) as error:
