@@ -149,7 +149,7 @@ class _Series:
         self._paths = list(paths)
         self._keeper = keeper
         # The last few files stay described: tensors of one row are read one after another.
-        self.open: Callable[[int], Checkpoint] = lru_cache(maxsize=16)(self._open)
+        self.open: Callable[[int], Checkpoint] = lru_cache(maxsize=128)(self._open)
         self._first: Checkpoint | None = None
         self._first = self.open(0)
 

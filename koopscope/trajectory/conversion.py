@@ -141,16 +141,17 @@ def _axes(variable: xr.DataArray, attr: str) -> tuple[int, ...] | None:
 
 def _rows(trajectory: xr.Dataset) -> Iterator[tuple[int, dict[str, NDArray[Any]], dict[str, float]]]:
     """Read the recording a block of rows at a time, and yield it row by row."""
-    names, series = tensor_names(trajectory), metric_names(trajectory)
+    sources = {name: _source(trajectory[name]) for name in tensor_names(trajectory)}
+    series = metric_names(trajectory)
     steps = trajectory["step"].values
-    row_bytes = sum(trajectory[name].nbytes for name in names) // max(steps.size, 1)
+    row_bytes = sum(trajectory[name].nbytes for name in sources) // max(steps.size, 1)
     block = max(1, min(64, _BLOCK_BYTES // max(row_bytes, 1)))
     for start in range(0, steps.size, block):
         part = slice(start, start + block)
-        values = {name: _as_recorded(trajectory[name][part]) for name in names}
+        values = {name: _as_recorded(trajectory[name][part]) for name in sources}
         scalars = {name: trajectory[name].values[part] for name in series}
         for row, step in enumerate(steps[part]):
-            tensors = {_source(trajectory[name]): array[row] for name, array in values.items()}
+            tensors = {sources[name]: array[row] for name, array in values.items()}
             yield int(step), tensors, {name: float(numbers[row]) for name, numbers in scalars.items()}
 
 
