@@ -16,6 +16,7 @@ from koopscope.versions import __version__ as __version__
 if TYPE_CHECKING:
     from koopscope import errors as errors
     from koopscope import progress as progress
+    from koopscope import recipes as recipes
     from koopscope.backtesting import backtest as backtest
     from koopscope.errors import KoopscopeError as KoopscopeError
     from koopscope.fitting import fit as fit
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from koopscope.spectra import spectrum as spectrum
     from koopscope.statistics import Statistics as Statistics
     from koopscope.statistics import collect as collect
+    from koopscope.trajectory import TensorLayout as TensorLayout
     from koopscope.trajectory import TrajectoryWriter as TrajectoryWriter
+    from koopscope.trajectory import convert as convert
     from koopscope.trajectory import inspect as inspect
     from koopscope.trajectory import open_trajectory as open_trajectory
     from koopscope.verification import verify as verify
@@ -39,9 +42,11 @@ _HOMES = {
     "KoopscopeError": "koopscope.errors",
     "Partition": "koopscope.partition",
     "Statistics": "koopscope.statistics",
+    "TensorLayout": "koopscope.trajectory",
     "TrajectoryWriter": "koopscope.trajectory",
     "backtest": "koopscope.backtesting",
     "collect": "koopscope.statistics",
+    "convert": "koopscope.trajectory",
     "fit": "koopscope.fitting",
     "inspect": "koopscope.trajectory",
     "load": "koopscope.results",
@@ -56,7 +61,7 @@ _HOMES = {
     "verify": "koopscope.verification",
 }
 
-_MODULES = ("errors", "progress")
+_MODULES = ("errors", "progress", "recipes")
 
 __all__ = sorted([*_HOMES, *_MODULES])
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.errors import LayoutError, PartitionError
+from koopscope.trajectory import LAYOUTS
 from koopscope.weight_vector import TensorSlot, WeightVector
 
 _SCHEMES = ("network", "layer", "node", "quasi-node", "weight", "labels")
@@ -218,14 +219,19 @@ def _unit_rows(slot: TensorSlot, indices: npt.NDArray[np.int64], scheme: Scheme)
     if slot.output_axes is None:
         raise LayoutError(
             f"partition {scheme} needs to know which axis of {slot.name} (shape {slot.shape}) counts its "
-            "output units, and neither the recording nor the shapes say so; "
-            "declare it with --layout torch|keras|flax, or use --partition layer"
+            "output units, and neither the recording nor the shapes say so; declare it with --layout "
+            f"{'|'.join(LAYOUTS)}, or take the layer whole: --partition {scheme},{slot.layer}=layer"
         )
     front = np.moveaxis(indices, slot.output_axes, range(len(slot.output_axes)))
     n_outputs = int(np.prod([slot.shape[axis] for axis in slot.output_axes]))
     rows = front.reshape(n_outputs, -1)
     if slot.output_blocks == 1:
         return rows
+    if slot.output_blocks < 1 or n_outputs % slot.output_blocks:
+        raise LayoutError(
+            f"{slot.name} (shape {slot.shape}) is recorded with {slot.output_blocks} blocks along its output "
+            f"axes, which do not divide its {n_outputs} outputs; declare a layout, or use --partition layer"
+        )
     # Gates stacked along the output axis: unit j owns rows j, j + H, j + 2H, ...
     n_units = n_outputs // slot.output_blocks
     return rows.reshape(slot.output_blocks, n_units, -1).swapaxes(0, 1).reshape(n_units, -1)

@@ -63,6 +63,28 @@ def test_node__stacked_gates_of_a_unit_go_together():
     assert block.members.tolist() == [[0, 1, 4, 5], [2, 3, 6, 7]]
 
 
+def test_node__of_an_lstm_holds_its_gates_over_both_kernels_and_biases():
+    shapes = {"weight_ih_l0": (8, 3), "weight_hh_l0": (8, 2), "bias_ih_l0": (8,), "bias_hh_l0": (8,)}
+    arrays = {f"rnn.{name}": np.zeros((1, *shape)) for name, shape in shapes.items()}
+    weights = WeightVector.of(from_arrays([0], arrays))
+    (block,) = Partition.node().blocks(weights)
+    assert block.layer == "rnn.l0"
+    assert block.members.shape == (2, 4 * (3 + 2 + 1 + 1))
+    places = [weights.locate(int(index)) for index in block.members[1]]
+    assert {name for name, _ in places} == {f"rnn.{name}" for name in shapes}
+    assert all(position[0] in (1, 3, 5, 7) for _, position in places)
+    assert places[0][0].startswith("rnn.weight")
+    assert places[-1][0].startswith("rnn.bias")
+
+
+def test_node__blocks_that_do_not_divide_the_outputs():
+    run = from_arrays([0], {"rnn.weight": np.zeros((1, 4, 2))})
+    for blocks in (0, 3, 2**40):
+        run["rnn.weight"].attrs["output_blocks"] = blocks
+        with pytest.raises(LayoutError, match="do not divide"):
+            Partition.node().blocks(WeightVector.of(run))
+
+
 def test_node__without_a_known_output_axis_names_the_remedy():
     run = from_arrays([0], {"w": np.zeros((1, 3, 3))}, layout=None)
     with pytest.raises(LayoutError, match="--layout"):

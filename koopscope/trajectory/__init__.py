@@ -2,8 +2,9 @@
 
 What lives here: the on-disk format (`format`, `chunks`), the writer (`writer`, `journal`, `folding`,
 `recovery`, `zarr_store`; `hdf5_writer` apart), the lazy readers (`zarr_reader`, `columns`, `tail`,
-`hdf5_reader`, `opening`), the meaning of each tensor's axes (`layout`), the in-memory form every other
-part of koopscope works on (`dataset`), and a table of what a recording holds (`inspection`).
+`hdf5_reader`, `checkpoints`, `remote`, `opening`), the meaning of each tensor's axes (`layout`), the
+in-memory form every other part of koopscope works on (`dataset`), what a recording holds and what is wrong
+with it (`inspection`), and copies of any recording in our own format (`conversion`).
 
 May import: `koopscope.errors`, `koopscope.progress`, `koopscope.variables`, `koopscope.parallel`, and
 its own files. zarr and h5py are used here and nowhere above.
@@ -18,16 +19,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from koopscope.trajectory.conversion import convert as convert
     from koopscope.trajectory.dataset import from_arrays as from_arrays
     from koopscope.trajectory.dataset import metric_names as metric_names
     from koopscope.trajectory.dataset import tensor_names as tensor_names
     from koopscope.trajectory.dataset import validate as validate
     from koopscope.trajectory.inspection import inspect as inspect
+    from koopscope.trajectory.layout import LAYOUTS as LAYOUTS
     from koopscope.trajectory.opening import open_trajectory as open_trajectory
+    from koopscope.trajectory.tensor_layout import TensorLayout as TensorLayout
     from koopscope.trajectory.writer import TrajectoryWriter as TrajectoryWriter
 
 _HOMES = {
+    "LAYOUTS": "koopscope.trajectory.layout",
+    "TensorLayout": "koopscope.trajectory.tensor_layout",
     "TrajectoryWriter": "koopscope.trajectory.writer",
+    "convert": "koopscope.trajectory.conversion",
     "from_arrays": "koopscope.trajectory.dataset",
     "inspect": "koopscope.trajectory.inspection",
     "metric_names": "koopscope.trajectory.dataset",

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from koopscope.errors import StepError, TrajectoryError, UsageError
 from koopscope.trajectory.layout import resolve
 from koopscope.trajectory.names import dimension_names
+from koopscope.trajectory.tensor_layout import TensorLayout
 
 KIND = "trajectory"
 _HELP = (
@@ -73,6 +74,12 @@ def _tensor_attrs(tensor: Tensor) -> dict[str, Any]:
     return attrs
 
 
+def _is_bias(tensor: Tensor) -> bool:
+    """Tell biases from kernels, also where a recurrent cell has both."""
+    word = tensor.name.rpartition(".")[2]
+    return tensor.role == "bias" or (tensor.role == "recurrent" and word.startswith("b"))
+
+
 def assemble(
     steps: ArrayLike,
     tensors: Iterable[Tensor],
@@ -108,7 +115,7 @@ def assemble(
     StepError
         Where the steps are not integers.
     """
-    ordered = sorted(tensors, key=lambda tensor: (tensor.layer_index, tensor.role == "bias", tensor.name))
+    ordered = sorted(tensors, key=lambda tensor: (tensor.layer_index, _is_bias(tensor), tensor.name))
     rows = np.asarray(steps)
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         raise StepError(f"{source}: expected integer steps of shape (n,), got {rows.dtype} {rows.shape}")
@@ -243,6 +250,7 @@ def from_arrays(
     metrics: Mapping[str, ArrayLike] | None = None,
     *,
     layout: str | None = "torch",
+    told: Mapping[str, TensorLayout] | None = None,
 ) -> xr.Dataset:
     """Make a trajectory of arrays that are already in memory.
 
@@ -255,7 +263,9 @@ def from_arrays(
     metrics
         Names to scalar series of shape (n,).
     layout
-        ``torch``, ``keras`` or ``flax``; ``None`` infers it from names and bias lengths.
+        One of `koopscope.trajectory.LAYOUTS`; ``None`` infers it from names and shapes.
+    told
+        Framework names to what is known for sure of single tensors, which outranks `layout`.
 
     Returns
     -------
@@ -277,7 +287,7 @@ def from_arrays(
     for name, array in arrays.items():
         if array.ndim == 0:
             raise UsageError(f"tensors[{name!r}]: expected a leading axis of steps, got a single value")
-    resolved = resolve({name: array.shape[1:] for name, array in arrays.items()}, declared=layout)
+    resolved = resolve({name: array.shape[1:] for name, array in arrays.items()}, declared=layout, told=told)
     placed = [
         Tensor(
             name=place.name,
@@ -287,6 +297,7 @@ def from_arrays(
             role=place.role,
             output_axes=place.output_axes,
             input_axes=place.input_axes,
+            output_blocks=place.output_blocks,
             source_dtype=str(arrays[place.source_name].dtype),
             source_name=place.source_name,
         )

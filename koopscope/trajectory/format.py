@@ -32,6 +32,7 @@ MAX_TENSORS = 20_000
 MAX_RANK = 8
 MAX_NAME = 200
 MAX_ROWS = 2**27
+MAX_SERIES_BYTES = 128 * 2**20
 MAX_CHUNK_BYTES = 256 * 2**20
 MAX_METADATA_BYTES = 4 * 2**20
 TARGET_CHUNK_BYTES = 2**20
@@ -128,6 +129,21 @@ def check_rows(where: str, rows: int) -> None:
     """
     if rows > MAX_ROWS:
         raise TrajectoryError(f"{where}: expected at most {MAX_ROWS} rows, found {rows}")
+
+
+def check_series(where: str, rows: int, count: int) -> None:
+    """Check what the steps and metrics, which are read whole on opening, take in memory.
+
+    Raises
+    ------
+    TrajectoryError
+        Where it is more than a recording can need.
+    """
+    if 8 * rows * count > MAX_SERIES_BYTES:
+        raise TrajectoryError(
+            f"{where}: expected steps and metrics of at most {MAX_SERIES_BYTES} bytes, found {count} "
+            f"of {rows} rows; leave metrics out with exclude=..., or record fewer rows"
+        )
 
 
 def chunk_shape(

@@ -169,6 +169,7 @@ class Hdf5TrajectoryWriter:
             metrics,
             selection=self._selection,
             layout=self._layout,
+            told={},
             framework=self._framework,
             block=self._block,
         )

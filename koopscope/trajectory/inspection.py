@@ -1,4 +1,4 @@
-"""What a recording holds, as a table: from metadata and steps alone."""
+"""What a recording holds, as a table, what it costs to fit, and what is odd about it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from numpy.typing import NDArray
 
 from koopscope.errors import UsageError
 from koopscope.trajectory.dataset import metric_names, tensor_names, validate
+from koopscope.trajectory.lints import lint
 from koopscope.trajectory.opening import open_trajectory
 
+# A careful guess for compressed chunks with checksums on one core, in bytes a second.
+_READ_RATE = 300e6
+_SNAPSHOTS = 101
 
-def inspect(path_or_dataset: str | Path | xr.Dataset, *, layout: str | None = None) -> xr.Dataset:
-    """Tabulate a recording without reading a weight.
+
+def inspect(
+    path_or_dataset: str | Path | xr.Dataset, *, layout: str | None = None, lints: bool = True
+) -> xr.Dataset:
+    """Tabulate a recording: metadata, steps, and a look at five rows of the weights.
 
     Parameters
     ----------
@@ -24,6 +31,8 @@ def inspect(path_or_dataset: str | Path | xr.Dataset, *, layout: str | None = No
         A recording on disk, or one already open.
     layout
         As for `open_trajectory`; only with a path.
+    lints
+        Look at rows for what is odd; ``False`` reads no weight.
 
     Returns
     -------
@@ -31,7 +40,10 @@ def inspect(path_or_dataset: str | Path | xr.Dataset, *, layout: str | None = No
         Dim ``tensor``: ``shape`` (text such as ``10x10``), ``dtype``, ``size`` (weights), ``layer``, ``role``
         and ``units`` (output units; 0 where unknown). Attrs: ``steps``, ``first_step``, ``last_step``,
         ``spacing`` (0 where uneven; then ``longest_even_stretch`` says where it is even), ``weights``,
-        ``bytes`` (uncompressed), ``layout``, ``layout_evidence``, ``metrics``, ``format``.
+        ``bytes`` (uncompressed), ``read_seconds`` (a careful estimate of one pass), ``memory_bytes`` (what a
+        fit by node with the default lag holds: about 100 snapshots of every weight), ``layout``,
+        ``layout_evidence``, ``tied`` (second names to first ones), ``metrics``, ``format``, ``source``,
+        ``lints`` (words on uneven steps and on dead, frozen, duplicate or otherwise odd tensors).
 
     Raises
     ------
@@ -52,6 +64,7 @@ def inspect(path_or_dataset: str | Path | xr.Dataset, *, layout: str | None = No
         validate(dataset)
     else:
         dataset = open_trajectory(path_or_dataset, layout=layout)
+    attrs = _summary(dataset) | {"lints": lint(dataset) if lints else []}
     names = tensor_names(dataset)
     columns: dict[str, tuple[str, NDArray[Any]]] = {
         "shape": ("tensor", _texts(_shape_text(dataset[name]) for name in names)),
@@ -61,23 +74,27 @@ def inspect(path_or_dataset: str | Path | xr.Dataset, *, layout: str | None = No
         "role": ("tensor", _texts(dataset[name].attrs["role"] for name in names)),
         "units": ("tensor", np.array([_units(dataset[name]) for name in names], np.int64)),
     }
-    return xr.Dataset(columns, coords={"tensor": ("tensor", _texts(names))}, attrs=_summary(dataset))
+    return xr.Dataset(columns, coords={"tensor": ("tensor", _texts(names))}, attrs=attrs)
 
 
 def _summary(dataset: xr.Dataset) -> dict[str, Any]:
     steps = dataset["step"].values
     tensors = [dataset[name] for name in tensor_names(dataset)]
-    summary = {
+    n_bytes = sum(int(tensor.nbytes) for tensor in tensors)
+    summary: dict[str, Any] = {
         "steps": int(steps.size),
         "first_step": int(steps[0]) if steps.size else -1,
         "last_step": int(steps[-1]) if steps.size else -1,
         **_spacing(steps),
         "weights": sum(_weights(tensor) for tensor in tensors),
-        "bytes": sum(int(tensor.nbytes) for tensor in tensors),
+        "bytes": n_bytes,
+        "read_seconds": n_bytes / _READ_RATE,
+        "memory_bytes": n_bytes * min(steps.size, _SNAPSHOTS) // max(steps.size, 1),
         "metrics": metric_names(dataset),
     }
     for attr in ("layout", "layout_evidence", "format", "source"):
         summary[attr] = dataset.attrs.get(attr, "")
+    summary["tied"] = dict(dataset.attrs.get("tied", {}))
     return summary
 
 

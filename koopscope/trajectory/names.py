@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module"})
-_BUFFER = re.compile(r"(running|moving)_\w+|num_batches_tracked")
+# What torch.compile, FSDP and checkpointing put into names, and Haiku's mark of a method.
+_WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "~"})
+_BUFFER = re.compile(r"(running|moving)_\w+|num_batches_tracked|_mean|_variance")
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -53,11 +54,14 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
 
 
 def layer_indices(names: Iterable[str], *, natural: bool) -> dict[str, int]:
-    """Number the layers of some tensors, in order of appearance or in natural sort order.
+    """Number layers, named once or more, in order of appearance or in natural sort order.
 
     Files sort their members by name, which loses the network's order: there natural order is the best guess.
+
+    >>> layer_indices(["fc10", "fc10", "fc2"], natural=True)
+    {'fc2': 0, 'fc10': 1}
     """
-    layers = list(dict.fromkeys(layer_of(name) for name in names))
+    layers = list(dict.fromkeys(names))
     if natural:
         layers.sort(key=natural_key)
     return {layer: index for index, layer in enumerate(layers)}

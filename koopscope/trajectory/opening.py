@@ -9,17 +9,23 @@ import h5py
 import xarray as xr
 
 from koopscope.errors import TrajectoryError, UsageError
+from koopscope.trajectory.checkpoints import checkpoint_files, read_checkpoints
 from koopscope.trajectory.dataset import tensor_names, validate
 from koopscope.trajectory.hdf5_reader import read_hdf5
 from koopscope.trajectory.layout import LAYOUTS
+from koopscope.trajectory.remote import is_url, read_url
 from koopscope.trajectory.selection import Selection
 from koopscope.trajectory.zarr_reader import read_zarr
 
-_EXPECTED = "expected a directory written by koopscope.TrajectoryWriter, or an HDF5 file"
+_EXPECTED = (
+    "expected a directory written by koopscope.TrajectoryWriter, an HDF5 or netCDF4 file, or a folder of "
+    "step_N.safetensors, step_N.npz or step_N.pt files"
+)
 _SIGNATURES = {
     b"PK\x03\x04": "a ZIP archive, as .npz and .pt files are",
     b"\x80": "a pickle, which koopscope never loads",
     b"\x93NUMPY": "a single NumPy array",
+    b"CDF": "a file of classic netCDF, which koopscope does not read (nccopy -k nc4 IN OUT makes netCDF4)",
 }
 
 
@@ -35,9 +41,11 @@ def open_trajectory(
     Parameters
     ----------
     path
-        A Zarr store written by `TrajectoryWriter`, or a plain HDF5 file with one dataset a tensor.
+        A Zarr store written by `TrajectoryWriter`, here or at a URL such as ``s3://bucket/run.zarr``; a plain
+        HDF5 or netCDF4 file with one dataset a tensor; a folder of ``step_100.safetensors``, ``.npz`` or
+        ``.pt`` files, one a step.
     layout
-        Order of the axes, ``torch``, ``keras`` or ``flax``, where the recording does not tell it right.
+        Order of the axes, one of `koopscope.trajectory.LAYOUTS`, where the recording does not tell it right.
     include, exclude
         A glob or several on names, such as ``"fc*"``: which tensors to open, and which tensors and metrics to
         leave out. What is left out is not looked at, not even for the layout.
@@ -62,18 +70,26 @@ def open_trajectory(
     """
     if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
-    place = Path(path)
     selection = Selection(include, exclude)
-    if (place / "zarr.json").is_file():
-        dataset = read_zarr(place, layout=layout, selection=selection)
-    elif place.is_file() and h5py.is_hdf5(place):
-        dataset = read_hdf5(place, layout=layout, selection=selection)
-    else:
-        raise TrajectoryError(f"{place}: {_EXPECTED}, found {_found(place)}")
+    dataset = _read(path, layout, selection)
     if not tensor_names(dataset) and (include is not None or exclude is not None):
-        raise UsageError(f"{place}: no tensor is left by include={include!r}, exclude={exclude!r}")
+        raise UsageError(f"{path}: no tensor is left by include={include!r}, exclude={exclude!r}")
     validate(dataset)
     return dataset
+
+
+def _read(path: str | Path, layout: str | None, selection: Selection) -> xr.Dataset:
+    """Hand a path to the reader that knows what is there."""
+    if is_url(path):
+        return read_url(str(path), layout=layout, selection=selection)
+    place = Path(path)
+    if (place / "zarr.json").is_file():
+        return read_zarr(place, layout=layout, selection=selection)
+    if place.is_file() and h5py.is_hdf5(place):
+        return read_hdf5(place, layout=layout, selection=selection)
+    if place.is_dir() and checkpoint_files(place):
+        return read_checkpoints(place, layout=layout, selection=selection)
+    raise TrajectoryError(f"{place}: {_EXPECTED}, found {_found(place)}")
 
 
 def _found(place: Path) -> str:

@@ -15,6 +15,7 @@ from koopscope.trajectory.layout import Placement, resolve
 from koopscope.trajectory.names import clean, dimension_names, is_buffer
 from koopscope.trajectory.rows import TensorKind, as_floats, as_scalar
 from koopscope.trajectory.selection import Selection
+from koopscope.trajectory.tensor_layout import TensorLayout
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def plan_recording(
     *,
     selection: Selection,
     layout: str | None,
+    told: Mapping[str, TensorLayout],
     framework: str,
     block: int,
 ) -> Plan:
@@ -77,6 +79,8 @@ def plan_recording(
         Tells which tensors are recorded; those left out by its ``exclude`` are no evidence of the layout.
     layout
         Layout that is declared, or ``None``.
+    told
+        Framework names to what is known for sure of single tensors.
     framework
         Kept as an attr.
     block
@@ -92,7 +96,9 @@ def plan_recording(
         for source, value in tensors.items()
         if not is_buffer(source) and not selection.excludes(clean(source))
     }
-    resolved = resolve({source: array.shape for source, (array, _) in arrays.items()}, declared=layout)
+    shapes = {source: array.shape for source, (array, _) in arrays.items()}
+    known = {source: item for source, item in told.items() if source in shapes or source not in tensors}
+    resolved = resolve(shapes, declared=layout, told=known)
     places = [place for place in resolved.placements if selection.keeps(place.name)]
     if not places:
         raise TrajectoryError(f"{where}: expected at least one tensor to record, got {list(tensors)!r:.300}")
@@ -106,7 +112,9 @@ def plan_recording(
     )
     fmt.check_names([*(kind.name for kind in kinds), *metrics])
     fmt.check_count(str(where), len(kinds) + len(metrics))
-    attrs = {"layout": resolved.layout, "layout_evidence": resolved.evidence}
+    attrs: dict[str, Any] = {"layout": resolved.layout, "layout_evidence": resolved.evidence}
+    if resolved.tied:
+        attrs["tied"] = dict(resolved.tied)
     specs = _specs(where, places, kinds, tuple(metrics), block)
     return Plan(kinds, tuple(metrics), specs, {**_root_attrs(framework), **attrs})
 
@@ -154,7 +162,7 @@ def _tensor_attrs(place: Placement, kind: TensorKind) -> dict[str, Any]:
         "layer_index": place.layer_index,
         "role": place.role,
         "source_dtype": kind.source_dtype,
-        "output_blocks": 1,
+        "output_blocks": place.output_blocks,
         "source_name": place.source_name,
     }
     if place.output_axes is not None:

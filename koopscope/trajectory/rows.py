@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from koopscope.errors import TrajectoryError
 from koopscope.trajectory import format as fmt
-from koopscope.trajectory.journal import Field, RecordFormat
 from koopscope.trajectory.names import clean, is_buffer
+from koopscope.trajectory.records import Field, RecordFormat
 from koopscope.trajectory.selection import Selection
 
 
@@ -45,16 +45,24 @@ class RowPacker:
         Names of its scalars.
     selection
         Tells which tensors are recorded at all.
+    tied
+        Second names of tied tensors, which are offered with every row and recorded under their first.
     """
 
     def __init__(
-        self, where: object, tensors: tuple[TensorKind, ...], metrics: tuple[str, ...], selection: Selection
+        self,
+        where: object,
+        tensors: tuple[TensorKind, ...],
+        metrics: tuple[str, ...],
+        selection: Selection,
+        tied: Iterable[str] = (),
     ) -> None:
         """Lay out the record."""
         self._where = where
         self._tensors = tensors
         self._metrics = metrics
         self._selection = selection
+        self._tied = frozenset(tied)
         self._kept = frozenset(kind.source for kind in tensors)
         self._offered = self._kept
         scalars = [Field(fmt.STEP, "<i8", ()), *(Field(name, "<f8", ()) for name in metrics)]
@@ -88,7 +96,11 @@ class RowPacker:
 
     def _check_names(self, tensors: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         if tensors.keys() != self._offered:
-            kept = {source for source in tensors if is_kept(source, self._selection)}
+            kept = {
+                source
+                for source in tensors
+                if is_kept(source, self._selection) and clean(source) not in self._tied
+            }
             missing = [kind.source for kind in self._tensors if kind.source not in kept]
             added = [source for source in tensors if source in kept - self._kept]
             if missing or added:

@@ -19,8 +19,9 @@ from koopscope.trajectory.layout import LAYOUTS
 from koopscope.trajectory.lock import StoreLock
 from koopscope.trajectory.plan import plan_recording
 from koopscope.trajectory.recovery import recorded_kinds, replay_journals
-from koopscope.trajectory.rows import RowPacker
+from koopscope.trajectory.rows import RowPacker, TensorKind
 from koopscope.trajectory.selection import Globs, Selection
+from koopscope.trajectory.tensor_layout import TensorLayout
 from koopscope.trajectory.zarr_store import ZarrStore, check_target, create_store
 
 
@@ -35,7 +36,10 @@ class TrajectoryWriter:
     path
         Directory to create, by custom ``something.zarr``. It appears with the first row.
     layout
-        Order of the axes: ``torch``, ``keras`` or ``flax``; ``None`` infers it from names and bias lengths.
+        Order of the axes: one of `koopscope.trajectory.LAYOUTS`; ``None`` infers it from names and shapes.
+    tensors
+        Framework names to what is known for sure of single tensors, as `koopscope.recipes.torch_layout` reads
+        it off a module; outranks `layout`. A tensor with ``tied_to`` is left out.
     framework
         Free words on what trained the network, kept as an attr.
     block_steps
@@ -43,16 +47,15 @@ class TrajectoryWriter:
     overwrite
         Replace a recording that is at `path`, when the first row arrives. Anything else is never replaced.
     resume
-        Record on where the recording at `path` ends, be it closed or cut off by a kill; where there is none,
-        begin one.
+        Record on where the recording at `path` ends, be it closed or cut off; begin one where there is none.
     durability
         What a row survives: the death of the ``process``, or the loss of ``power``, which takes a
         synchronous write to the disk for every row.
     include, exclude
-        A glob or several on names, such as ``"fc*"``: which tensors to record, and which to leave out.
+        Globs on names, such as ``"fc*"``: which tensors to record, and which to leave out.
     every
-        Record the first call of `append` and each `every`-th after it; the others return at once. After
-        `resume`, recording goes on at the spacing of the last two rows.
+        Record each `every`-th call of `append`, the first included. After `resume`, recording goes on at
+        the spacing of the last two rows.
 
     Raises
     ------
@@ -85,6 +88,7 @@ class TrajectoryWriter:
         path: str | Path,
         *,
         layout: str | None,
+        tensors: Mapping[str, TensorLayout] | None = None,
         framework: str = "",
         block_steps: int = 64,
         overwrite: bool = False,
@@ -94,7 +98,6 @@ class TrajectoryWriter:
         exclude: Globs = None,
         every: int = 1,
     ) -> None:
-        """Check the arguments, and open what is resumed; else nothing is written before the first row."""
         if layout is not None and layout not in LAYOUTS:
             raise UsageError(f"layout: expected one of {', '.join(LAYOUTS)} or None, got {layout!r}")
         if durability not in ("process", "power"):
@@ -106,6 +109,7 @@ class TrajectoryWriter:
             raise UsageError("resume=True records on and overwrite=True begins anew: say one of them")
         self._path = Path(path)
         self._layout = layout
+        self._told = dict(tensors or {})
         self._framework = framework
         self._block = operator.index(block_steps)
         self._overwrite = overwrite
@@ -213,7 +217,6 @@ class TrajectoryWriter:
         self._end()
 
     def __enter__(self) -> Self:
-        """Return the writer itself."""
         return self
 
     def __exit__(
@@ -267,18 +270,17 @@ class TrajectoryWriter:
         return number
 
     def _begin(self, tensors: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """Create the store for rows such as the first."""
         plan = plan_recording(
             self._path,
             tensors,
             metrics,
             selection=self._selection,
             layout=self._layout,
+            told=self._told,
             framework=self._framework,
             block=self._block,
         )
-        self._packer = RowPacker(self._path, plan.kinds, plan.metrics, self._selection)
-        self._run_id = str(plan.attrs[fmt.RUN_ATTR])
+        self._begin_rows(plan.kinds, plan.metrics, plan.attrs)
         with recording_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         lock = StoreLock(self._path)
@@ -311,8 +313,7 @@ class TrajectoryWriter:
                 raise UsageError(f"{self._path}: recorded with layout={recorded!r}, got {self._layout!r}")
             replay_journals(store, durable=self._durable)
             steps = store.last_steps(2)
-            self._packer = RowPacker(self._path, *recorded_kinds(store), self._selection)
-            self._run_id = str(store.attrs[fmt.RUN_ATTR])
+            self._begin_rows(*recorded_kinds(store), store.attrs)
             self._open_journal(store.committed)
             store.update(**{fmt.STATUS_ATTR: "open", fmt.JOURNAL_ATTR: True})
         except BaseException:
@@ -323,6 +324,12 @@ class TrajectoryWriter:
             self._skip_to = steps[1] + (steps[1] - steps[0])
         self._folder = Folder(store.fold)
         self._store = store
+
+    def _begin_rows(
+        self, kinds: tuple[TensorKind, ...], metrics: tuple[str, ...], attrs: Mapping[str, Any]
+    ) -> None:
+        self._packer = RowPacker(self._path, kinds, metrics, self._selection, attrs.get("tied", ()))
+        self._run_id = str(attrs[fmt.RUN_ATTR])
 
     def _open_journal(self, first_row: int) -> None:
         """Begin a journal that takes rows to the end of the block."""
@@ -337,7 +344,6 @@ class TrajectoryWriter:
         self._first_row = first_row
 
     def _rotate(self) -> None:
-        """Begin a new journal, and have the old one folded."""
         old = self._journal
         self._open_journal(self._first_row + old.rows)
         old.close()

@@ -15,7 +15,7 @@ from koopscope.trajectory.layout import LAYOUTS, Resolution, resolve
 from koopscope.trajectory.lazy import lazily
 from koopscope.trajectory.selection import Selection
 from koopscope.trajectory.tail import find_tail
-from koopscope.trajectory.zarr_metadata import StoredArray, read_root
+from koopscope.trajectory.zarr_metadata import StoredArray, json_object, read_root
 
 
 def read_zarr(path: Path, *, layout: str | None, selection: Selection) -> xr.Dataset:
@@ -47,8 +47,9 @@ def read_zarr(path: Path, *, layout: str | None, selection: Selection) -> xr.Dat
     steps = arrays.pop(fmt.STEP)
     metrics = {name: array for name, array in arrays.items() if array.attrs.get("role") == "metric"}
     stored = {name: array for name, array in arrays.items() if name not in metrics}
+    fmt.check_series(str(path), tail.stop, 1 + len(metrics))
     tensors, resolved = _tensors(stored, attrs, layout)
-    return assemble(
+    dataset = assemble(
         steps.read_all(),
         [tensor for tensor in tensors if selection.keeps(tensor.name)],
         {name: array.read_all() for name, array in metrics.items()},
@@ -57,6 +58,8 @@ def read_zarr(path: Path, *, layout: str | None, selection: Selection) -> xr.Dat
         source=str(path),
         format=str(attrs[fmt.FORMAT_ATTR]),
     )
+    tied = json_object(attrs, "tied", path)
+    return dataset.assign_attrs(tied=tied) if tied else dataset
 
 
 def _tensors(
@@ -78,6 +81,7 @@ def _tensors(
             role=place.role,
             output_axes=place.output_axes,
             input_axes=place.input_axes,
+            output_blocks=place.output_blocks,
             source_dtype=stored[place.source_name].text("source_dtype", str(stored[place.source_name].dtype)),
             source_name=stored[place.source_name].text("source_name", place.source_name),
         )

@@ -65,8 +65,8 @@ def test_open_trajectory__zarr_group_of_another_kind(tmp_path):
 def test_open_trajectory__directories(tmp_path):
     with pytest.raises(TrajectoryError, match="found an empty directory"):
         open_trajectory(tmp_path)
-    (tmp_path / "step_1.safetensors").touch()
-    with pytest.raises(TrajectoryError, match=r"a directory with step_1\.safetensors"):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(TrajectoryError, match=r"a directory with notes\.txt"):
         open_trajectory(tmp_path)
     (tmp_path / ".zgroup").write_text('{"zarr_format": 2}')
     with pytest.raises(TrajectoryError, match="Zarr store of version 2"):

@@ -220,7 +220,7 @@ def test_append__first_row_that_cannot_be_recorded(tmp_path, row, error, words):
 
 
 def test_writer__arguments():
-    with pytest.raises(UsageError, match=r"layout: expected one of .* or None, got 'tf'"):
+    with pytest.raises(UsageError, match=r"layout: expected one of torch, .* or None, got 'tf'"):
         TrajectoryWriter("never.zarr", layout="tf")
     with pytest.raises(UsageError, match="block_steps"):
         TrajectoryWriter("never.zarr", layout="torch", block_steps=0)
