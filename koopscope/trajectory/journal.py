@@ -1,14 +1,11 @@
 """The journal: rows that were recorded but are not in the store yet, in files beside it.
 
-A file holds a header, then records of one size. A record is a header (16 bytes: ``ROW\\0``, four zeros, the
-row's number as a 64-bit integer), the row, and a trailer (16 bytes: length of the row as a 64-bit integer,
-CRC-32C of all before it, four zeros). Everything is little-endian.
+A file holds a header that describes the rows, then records of one size (see `records`).
 """
 
 from __future__ import annotations
 
 import json
-import math
 import mmap
 import os
 import struct
@@ -16,7 +13,6 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,89 +23,12 @@ from koopscope.errors import TrajectoryError
 from koopscope.trajectory import format as fmt
 from koopscope.trajectory.chunks import crc32c
 from koopscope.trajectory.files import recording_errors, replace, sync_folder, write_all
+from koopscope.trajectory.records import Field, RecordFormat
 
 _MAGIC = b"KOOPJRN1"
 _FILE_HEAD = struct.Struct("<8sII")  # magic, length of the description, its CRC-32C
-_RECORD_HEAD = struct.Struct("<4s4xQ")
-_RECORD_TAIL = struct.Struct("<QI4x")
-_RECORD_MAGIC = b"ROW\0"
-_ALIGNMENT = 8
 _MAX_DESCRIPTION = 16 * 2**20
 _DTYPES = ("<i8", "<f2", "<f4", "<f8")
-
-
-@dataclass(frozen=True)
-class Field:
-    """One value of a row: name, little-endian dtype and shape."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes it takes in a row."""
-        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class RecordFormat:
-    """Where the fields of a row lie in a record."""
-
-    fields: tuple[Field, ...]
-
-    @cached_property
-    def offsets(self) -> tuple[int, ...]:
-        """Start of each field in the record, and the end of the row last."""
-        offsets = [_RECORD_HEAD.size]
-        for field in self.fields:
-            offsets.append(offsets[-1] + -(-field.nbytes // _ALIGNMENT) * _ALIGNMENT)
-        return tuple(offsets)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of a record."""
-        return self.offsets[-1] + _RECORD_TAIL.size
-
-    def views(self, buffer: NDArray[np.uint8], start: int, rows: int) -> dict[str, NDArray[Any]]:
-        """See the fields of `rows` records in a buffer, leading axis row.
-
-        Parameters
-        ----------
-        buffer
-            Bytes that hold the records.
-        start
-            Where the first record begins.
-        rows
-            Number of records.
-        """
-        views: dict[str, NDArray[Any]] = {}
-        for field, offset in zip(self.fields, self.offsets, strict=False):
-            dtype, shape = np.dtype(field.dtype), (rows, *field.shape)
-            if 0 in shape:
-                views[field.name] = np.empty(shape, dtype)
-                continue
-            within = [dtype.itemsize * math.prod(field.shape[i + 1 :]) for i in range(len(field.shape))]
-            strides = (self.nbytes, *within)
-            views[field.name] = np.ndarray(shape, dtype, buffer, start + offset, strides)
-        return views
-
-    def seal(self, record: NDArray[np.uint8], row: int) -> None:
-        """Write head, length and checksum around the fields of a record."""
-        end = self.offsets[-1]
-        _RECORD_HEAD.pack_into(record.data, 0, _RECORD_MAGIC, row)
-        _RECORD_TAIL.pack_into(record.data, end, end - _RECORD_HEAD.size, 0)
-        struct.pack_into("<I", record.data, end + 8, crc32c(record[: end + 8]))
-
-    def is_sealed(self, record: NDArray[np.uint8], row: int) -> bool:
-        """Tell whether a record is whole, unharmed, and that of a row."""
-        end = self.offsets[-1]
-        magic, number = _RECORD_HEAD.unpack_from(record.data, 0)
-        length, checksum = _RECORD_TAIL.unpack_from(record.data, end)
-        return bool(
-            (magic, number, length) == (_RECORD_MAGIC, row, end - _RECORD_HEAD.size)
-            and checksum == crc32c(record[: end + 8])
-        )
 
 
 def journal_path(store: Path, run_id: str, first_row: int) -> Path:

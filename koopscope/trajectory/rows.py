@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from koopscope.errors import TrajectoryError
 from koopscope.trajectory import format as fmt
-from koopscope.trajectory.journal import Field, RecordFormat
 from koopscope.trajectory.names import clean, is_buffer
+from koopscope.trajectory.records import Field, RecordFormat
 from koopscope.trajectory.selection import Selection
 
 
