@@ -49,12 +49,12 @@ class Hdf5TrajectoryWriter:
     Examples
     --------
     >>> import tempfile
-    >>> from koopscope import open_trajectory
     >>> path = tempfile.mkdtemp() + "/run.h5"
     >>> with Hdf5TrajectoryWriter(path, layout="torch") as writer:
     ...     for step in range(3):
     ...         writer.append(step, {"fc.weight": np.full((2, 3), step, "float32")}, loss=0.5)
-    >>> open_trajectory(path)["fc.weight"].shape
+    >>> with h5py.File(path) as file:
+    ...     file["fc.weight"].shape
     (3, 2, 3)
     """
 
@@ -120,7 +120,7 @@ class Hdf5TrajectoryWriter:
             self.commit()
 
     def commit(self) -> None:
-        """Write the rows appended since the last commit; the step numbers, which count them, come last.
+        """Write the rows appended since the last commit; the counter ``n_committed`` comes last.
 
         Raises
         ------
@@ -136,7 +136,7 @@ class Hdf5TrajectoryWriter:
                 file[name].resize(self._count, axis=0)
                 file[name][self._committed : self._count] = views[name]
                 file[name].flush()
-            file.attrs.modify(fmt.COMMITTED_ATTR, self._count)
+            file[fmt.COMMITTED_ATTR][()] = self._count
             file.flush()
         self._committed = self._count
 
@@ -182,7 +182,9 @@ class Hdf5TrajectoryWriter:
         self._require_free()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = h5py.File(self._path, "x", libver="latest")
-        file.attrs.update(plan.attrs)
+        file.attrs.update({name: value for name, value in plan.attrs.items() if name != fmt.COMMITTED_ATTR})
+        # A dataset, as attrs may not change while others read.
+        file.create_dataset(fmt.COMMITTED_ATTR, data=0, dtype=np.int64)
         for name, spec in plan.specs.items():
             data = file.create_dataset(
                 name,

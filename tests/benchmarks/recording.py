@@ -150,7 +150,7 @@ class Recording(Nothing):
 
 def training_loops(folder, repeats=3):
     """Compare loops that record nothing, to a plain file, and with koopscope, in turns."""
-    for every, steps in ((25, 500), (1, 200)):
+    for every, steps in ((25, 250), (1, 100)):
         seconds = {kind: [] for kind in (Nothing, PlainFile, Recording)}
         inside = {kind: [] for kind in seconds}
         for _ in range(repeats):

@@ -42,9 +42,11 @@ class Recording(RuleBasedStateMachine):
 
     def attempt(self, action):
         """Do something; where it dies of it, see to what is left, and resume."""
-        try:
+        died = True
+        with suppress(Killed):
             action()
-        except Killed:
+            died = False
+        if died:
             self.die()
 
     def die(self):
