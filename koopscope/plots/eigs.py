@@ -26,6 +26,7 @@ NEAR_ONE = 0.2
 _VARIABLES = {"lag": "eigenvalue", "step": "eigenvalue_per_step"}
 _REACH = 1.5  # a coordinate beyond it would make the circle small, and is clipped to the border
 _MARGIN = 1.08
+_PLACE = (0.12, 0.19, 0.54, 0.72)  # a square on the default figure, with room for legend, inset and key
 _SMALLEST_ZOOM = 1e-4
 
 
@@ -81,7 +82,7 @@ def plot_eigs(
     inside = points.only(~outside)
     half = max(1.2, _MARGIN * float(np.max(inside.reach, initial=0.0)))
     colours = style.LayerColours.of(map(str, table["layer"].to_numpy()))
-    axes = style.axes_for(ax, layout="compressed")  # the other layouts misplace equal aspect
+    axes = style.axes_for(ax, place=_PLACE)
     _frame(axes, half, per, int(table.attrs["lag"]))
     largest = float(np.max(points.amplitude, initial=0.0))
     densest = draw_eigenvalues(axes, inside, colours, (-half, half, -half, half), largest)

@@ -66,7 +66,7 @@ def plot_error_vs_evolution(
     evolution = np.abs(flat_at(verification, "evolution", position))
     layers = np.repeat([slot.layer for slot in weights.tensors], [slot.size for slot in weights.tensors])
     shown = np.isfinite(error) & (error > 0) & (evolution > 0)
-    axes = style.axes_for(ax)
+    axes = style.axes_for(ax, place=(0.12, 0.12, 0.57, 0.78))
     steps = style.counted(int(verification["lead"].to_numpy()[position]), "step")
     axes.set(
         xscale="log",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +29,17 @@ TITLE_SIZE = 10
 SMALL = 8
 
 
-def axes_for(ax: Axes | None, *, layout: Literal["constrained", "compressed"] = "constrained") -> Axes:
-    """Return the axes given, or those of a new figure outside pyplot."""
+def axes_for(ax: Axes | None, *, place: tuple[float, float, float, float] | None = None) -> Axes:
+    """Return the axes given, or those of a new figure outside pyplot.
+
+    With a ``place`` (left, bottom, width, height in shares of the figure) nothing is laid out when the figure
+    is drawn, which halves the time that takes.
+    """
     if ax is not None:
         return ax
-    return Figure(figsize=(6.4, 4.8), layout=layout).subplots()
+    if place is None:
+        return Figure(figsize=(6.4, 4.8), layout="constrained").subplots()
+    return Figure(figsize=(6.4, 4.8)).add_axes(place)
 
 
 def counted(number: int, noun: str) -> str:
