@@ -1,4 +1,4 @@
-"""``koopscope inspect``: what a recording holds, from its metadata alone."""
+"""``koopscope inspect``: what a recording holds, and what is odd about it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COLUMNS = {
 
 
 def inspect(trajectory: TrajectoryPath, /, *, layout: Layout = None, json: Json = False) -> None:
-    """Show what a recording holds, without reading a weight."""
+    """Show what a recording holds, and what is odd about it."""
     with at_work():
         found = koopscope.inspect(trajectory, layout=layout)
         columns = {str(name): column.values.tolist() for name, column in found.variables.items()}
@@ -54,6 +54,9 @@ def _lines(described: dict[str, Any]) -> list[str]:
         f"metrics  {metrics}",
         f"layout   {layout}",
         f"format   {described['format']}",
+        f"cost     about {described['read_seconds']:.2g} s to read; a fit by node holds "
+        f"{_size(described['memory_bytes'])}",
+        *(f"odd      {text}" for text in described["lints"]),
     ]
 
 

@@ -19,7 +19,8 @@ from koopscope.errors import KoopscopeError, UsageError
 
 # Help texts stand here so that the list of commands imports none of them.
 _COMMANDS = {
-    "inspect": "Show what a recording holds, without reading a weight.",
+    "inspect": "Show what a recording holds, and what is odd about it.",
+    "convert": "Copy a recording of any kind into a Zarr store that reads fast.",
     "fit": "Fit one operator a group of weights, and verify it on the rest of the recording.",
     "predict": "Forecast the weights some steps after t2 and store them.",
     "verify": "Measure a stored fit against the recording at other leads.",
