@@ -98,6 +98,8 @@ def choose_window(
     >>> choose_window(np.arange(0, 1001, 5), t1=3, lags_per_window=100)
     Window(t1=5, t2=800, lag=10, spacing=5, first_row=1, last_row=160, average=1)
     """
+    if steps.size < 3:
+        raise WindowError(f"the recording holds {steps.size} rows, a fit needs at least 3 snapshots")
     first, last = int(steps[0]), int(steps[-1])
     start = first if t1 is None else int(t1)
     end = first + 4 * (last - first) // 5 if t2 is None else int(t2)
@@ -144,9 +146,14 @@ def _even_spacing(steps: npt.NDArray[np.int64], first_row: int, last_row: int) -
     start = int(steps[first_row + bounds[longest]])
     end = int(steps[first_row + bounds[longest + 1]])
     where = int(steps[first_row + changes[0]])
-    raise StepError(
-        f"recorded steps are unevenly spaced inside t1..t2 (the spacing changes at step {where}); "
+    long_enough = bounds[longest + 1] - bounds[longest] >= 2
+    remedy = (
         f"the longest even stretch is --t1 {start} --t2 {end}"
+        if long_enough
+        else "no 3 steps in a row are even"
+    )
+    raise StepError(
+        f"recorded steps are unevenly spaced inside t1..t2 (the spacing changes at step {where}); {remedy}"
     )
 
 

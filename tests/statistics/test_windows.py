@@ -58,6 +58,14 @@ def test_choose_window__uneven_steps_name_the_longest_even_stretch():
     with pytest.raises(StepError, match="--t1 1000 --t2 4000"):
         choose_window(steps, t2=4500)
     assert choose_window(steps, t1=1000, t2=4000).spacing == 1000
+    with pytest.raises(StepError, match="no 3 steps in a row"):
+        choose_window(2 ** np.arange(9), t2=256)
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 2])
+def test_choose_window__a_recording_too_short_says_so(n_rows):
+    with pytest.raises(WindowError, match=f"holds {n_rows} rows"):
+        choose_window(np.arange(n_rows))
 
 
 @settings(deadline=None, max_examples=60)
