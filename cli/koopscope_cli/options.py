@@ -26,7 +26,7 @@ Loss = Annotated[
 Leads = Annotated[list[int], Parameter(consume_multiple=True)]
 Layout = Annotated[
     str | None,
-    Parameter(help="Order of the axes, where the recording does not tell it right: torch, keras or flax."),
+    Parameter(help="Order of the axes, where the recording does not tell it right: torch, keras, flax, ..."),
 ]
 Globs = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 

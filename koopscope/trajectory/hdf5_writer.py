@@ -31,7 +31,7 @@ class Hdf5TrajectoryWriter:
     path
         File to create, by custom ``something.h5``. It appears with the first block.
     layout
-        Order of the axes: ``torch``, ``keras`` or ``flax``; ``None`` infers it from names and bias lengths.
+        Order of the axes: one of `koopscope.trajectory.LAYOUTS`; ``None`` infers it from names and shapes.
     framework
         Free words on what trained the network, kept as an attr.
     block_steps
