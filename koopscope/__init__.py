@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from koopscope import recipes as recipes
     from koopscope.backtesting import backtest as backtest
     from koopscope.errors import KoopscopeError as KoopscopeError
+    from koopscope.exporting import export as export
+    from koopscope.exporting import state_dict as state_dict
     from koopscope.fitting import fit as fit
     from koopscope.forecasting import predict as predict
     from koopscope.partition import Partition as Partition
@@ -47,6 +49,7 @@ _HOMES = {
     "backtest": "koopscope.backtesting",
     "collect": "koopscope.statistics",
     "convert": "koopscope.trajectory",
+    "export": "koopscope.exporting",
     "fit": "koopscope.fitting",
     "inspect": "koopscope.trajectory",
     "load": "koopscope.results",
@@ -58,6 +61,7 @@ _HOMES = {
     "predict": "koopscope.forecasting",
     "save": "koopscope.results",
     "spectrum": "koopscope.spectra",
+    "state_dict": "koopscope.exporting",
     "verify": "koopscope.verification",
 }
 

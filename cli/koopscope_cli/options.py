@@ -23,6 +23,18 @@ Loss = Annotated[
         "Runs that code. Adds the loss at t2, at the true and at the forecast weights."
     ),
 ]
+Drop = Annotated[
+    str | None,
+    Parameter(
+        help="oscillating: leave out the modes that all but flip their sign from lag to lag; the forecast "
+        "then runs along the middle of the oscillation."
+    ),
+]
+Metric = Annotated[str, Parameter(help="Recorded series that --loss computes, such as validation_loss.")]
+Smooth = Annotated[
+    int,
+    Parameter(help="Rows, an odd number, of the running mean of that series in which T_eq is looked for."),
+]
 Leads = Annotated[list[int], Parameter(consume_multiple=True)]
 Layout = Annotated[
     str | None,
