@@ -26,6 +26,8 @@ DIMS = {
     "forecast": "fit, the baselines hold, linear and (where rows are averaged) mean, and filtered",
     "tensor": "tensors of a recording",
     "candidate": "settings in a backtest's race",
+    "run": "recordings of an ensemble",
+    "quantile": "shares of the runs of an ensemble",
     "origin": "training steps that a backtest takes for t2",
 }
 
@@ -105,12 +107,19 @@ VARIABLES = {
     ),
     "t_eq_ratio": Variable(("lead",), "f", "", "t_eq / lead"),
     "t_eq_censored": Variable(("lead",), "b", "", "not reached inside the recording: t_eq is a lower bound"),
+    "speed_up": Variable(
+        ("lead",), "f", "", "time of t_eq optimiser steps over the time to read, fit and forecast"
+    ),
+    "seconds_read": Variable((), "f", "s", "time to read the window"),
+    "seconds_fit": Variable((), "f", "s", "time to fit, without reading"),
+    "seconds_forecast": Variable((), "f", "s", "time to forecast all leads"),
+    "problem": Variable((), "O", "", "why a run failed; empty where it did not"),
     "t_eq_filtered": Variable(("lead",), "f", "steps", "t_eq of the filtered forecast"),
     "t_eq_ratio_filtered": Variable(("lead",), "f", "", "t_eq_filtered / lead"),
     "t_eq_censored_filtered": Variable(("lead",), "b", "", "t_eq_filtered is a lower bound"),
 }
 
-_PREFIXES = {(), ("group",), ("layer",)}  # summaries repeat per layer and per group
+_PREFIXES = {(), ("group",), ("layer",), ("run",)}  # summaries repeat per layer, per group and per run
 
 
 def check(dataset: xr.Dataset) -> xr.Dataset:

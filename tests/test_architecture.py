@@ -44,6 +44,7 @@ ORDER = [
     "choice",
     "fitting",
     "verification",
+    "ensembles",
     "spectra",
     "results",
     "plots",
