@@ -51,8 +51,9 @@ class FitSettings:
     partition: Annotated[
         str | None,
         Parameter(
-            help="Weights that evolve together: network, layer, node, quasi-node:Q, weight, or a mixture "
-            "such as node,fc1=quasi-node:10 [default: node; chosen too where --method is auto]."
+            help="Weights that evolve together: network, layer, node, quasi-node:Q, weight, correlated:K (K "
+            "groups read off the recording), or a mixture such as node,fc1=quasi-node:10 [default: node; "
+            "chosen too where --method is auto]."
         ),
     ] = None
     method: Annotated[

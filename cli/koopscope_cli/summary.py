@@ -16,7 +16,7 @@ _SETTINGS = (
     *("partition", "method", "t1", "t2", "lag", "spacing", "delays", "average", "rtol", "rank"),
     "versions",
 )
-_CROSSING = ("network", "labels")  # partitions whose groups hold weights of several layers
+_CROSSING = ("network", "labels", "correlated")  # partitions whose groups hold weights of several layers
 _FIGURES = ("error_to_evolution", "relative_l2")
 _SKILLS = ("skill_hold", "skill_linear")
 _T_EQ = ("t_eq", "t_eq_ratio", "t_eq_censored")
@@ -28,7 +28,7 @@ def describe_fit(fit: xr.DataTree) -> dict[str, Any]:
     Where groups cross layers, the layers' own ``groups`` and ``spectral_radius`` are None.
     """
     blocks: list[Any] = [fit[path] for path in fit.attrs["blocks"]]
-    crossing = fit.attrs["partition"] in _CROSSING
+    crossing = fit.attrs["partition"].partition(":")[0] in _CROSSING
     layers = []
     for layer, weights in _weights_by_layer(fit).items():
         own = [] if crossing else [block for block in blocks if block.attrs["layer"] == layer]
