@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.operators import Floats, Operators
+from koopscope.parallel import by_groups
 
 Complex = npt.NDArray[np.complex128]
 
@@ -42,11 +43,11 @@ def decompose(operators: Operators) -> Modes:
     """
     finite = np.asarray(np.isfinite(operators.operator).all(axis=(1, 2)))
     safe = np.where(finite[:, None, None], operators.operator, 0.0)
-    values, right = np.linalg.eig(safe)
+    values, right = by_groups(np.linalg.eig, safe)
     order = np.lexsort((-values.imag, -np.abs(values)), axis=-1)
     values = np.take_along_axis(values, order, axis=1).astype(np.complex128)
     right = np.take_along_axis(right, order[:, None, :], axis=2).astype(np.complex128)
-    left = np.linalg.pinv(right)  # rows are left eigenvectors; defective operators have no inverse
+    left = _inverse(right)  # rows are left eigenvectors
     residual = _residuals(operators, values, left)
     share = np.einsum("gms,gs->gm", left, operators.displacement)
     lifted = right if operators.basis is None else operators.basis @ right
@@ -60,9 +61,16 @@ def decompose(operators: Operators) -> Modes:
     )
 
 
+def _inverse(vectors: Complex) -> Complex:
+    try:
+        return np.asarray(by_groups(np.linalg.inv, vectors))
+    except np.linalg.LinAlgError:  # defective operators have no full set of eigenvectors
+        return np.asarray(np.linalg.pinv(vectors))
+
+
 def _residuals(operators: Operators, values: Complex, left: Complex) -> Floats:
-    now = np.einsum("gms,grs->gmr", left, operators.pairs_now)
-    following = np.einsum("gms,grs->gmr", left, operators.pairs_next)
+    now = left @ operators.pairs_now.swapaxes(1, 2)
+    following = left @ operators.pairs_next.swapaxes(1, 2)
     error = np.linalg.norm(following - values[:, :, None] * now, axis=2)
     drift = np.abs(np.einsum("gms,gs->gm", left, operators.drift))
     movement = np.hypot(np.linalg.norm(following - now, axis=2), drift)

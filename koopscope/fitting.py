@@ -10,10 +10,24 @@ import xarray as xr
 
 from koopscope.eigen import decompose
 from koopscope.errors import UsageError
-from koopscope.operators import Operators, solve_affine, solve_delay, solve_paper, solve_paper_wide
+from koopscope.operators import (
+    Operators,
+    solve_affine,
+    solve_delay,
+    solve_every_pair,
+    solve_paper,
+    solve_paper_wide,
+)
 from koopscope.partition import GroupBlock, Partition
 from koopscope.progress import Listener, listener
-from koopscope.statistics import PairTriangles, SnapshotTriangles, Statistics, collect, gram_about_last
+from koopscope.statistics import (
+    LaggedMoments,
+    PairTriangles,
+    SnapshotTriangles,
+    Statistics,
+    collect,
+    gram_about_last,
+)
 from koopscope.statistics.collecting import AUTO, BlockStatistics
 from koopscope.variables import check
 from koopscope.versions import versions
@@ -35,6 +49,8 @@ def fit(
     rtol: float | None = None,
     rank: int | None = None,
     lead: int | None = None,
+    pairs: str = "strided",
+    memory: int | str | None = None,
     progress: bool | Listener | None = None,
 ) -> xr.DataTree:
     """Fit one Koopman operator a group of weights on the window t1..t2.
@@ -72,6 +88,11 @@ def fit(
         Largest number of directions kept (``affine``).
     lead
         Training steps that forecasts shall reach (``auto``); by default a quarter of the window.
+    pairs
+        ``"strided"`` fits pairs of snapshots on the grid, which costs a lag-th of the work; ``"every"`` all
+        pairs of recorded rows one lag apart, for groups of few weights.
+    memory
+        Budget in bytes or words such as ``"2GB"``; by default 1 GB. Results do not depend on it.
     progress
         ``True`` for lines on stderr, or a listener (see `koopscope.progress`).
 
@@ -107,7 +128,9 @@ def fit(
         partition = AUTO if method == AUTO else "node"
     if isinstance(trajectory, Statistics):
         statistics = trajectory
-        _check_agreement(statistics, method=method, delays=delays, average=average, t1=t1, t2=t2, lag=lag)
+        _check_agreement(
+            statistics, method=method, delays=delays, average=average, t1=t1, t2=t2, lag=lag, pairs=pairs
+        )
     else:
         statistics = collect(
             trajectory,
@@ -118,6 +141,8 @@ def fit(
             lag=lag,
             delays=delays,
             average=average,
+            pairs=pairs,
+            memory=memory,
             progress=progress,
         )
     started = time.perf_counter()
@@ -174,8 +199,10 @@ def _check_agreement(statistics: Statistics, **asked: Any) -> None:
         "t1": window.t1,
         "t2": window.t2,
         "lag": window.lag,
+        "pairs": statistics.pairs,
     }
     defaults = {"method": "affine", "delays": 1, "average": 1, "t1": None, "t2": None, "lag": None}
+    defaults |= {"pairs": "strided"}
     for name, value in asked.items():
         if value != defaults[name] and value != held[name]:
             raise UsageError(
@@ -218,6 +245,8 @@ def _dataset(statistics: Statistics, block: GroupBlock, operators: Operators) ->
 def _solve(statistics: Statistics, block: BlockStatistics, rtol: float | None, rank: int | None) -> Operators:
     snapshots = statistics.grid.snapshots
     members = block.block.members
+    if isinstance(block.kind, LaggedMoments):
+        return solve_every_pair(block.kind, statistics.grid.origin[members], rtol=rtol or 0.0, rank=rank)
     if isinstance(block.kind, PairTriangles):
         origin = statistics.grid.origin[members]
         if statistics.method == "paper":
@@ -245,6 +274,7 @@ def _describe(statistics: Statistics, settings: dict[str, Any], seconds_fit: flo
         "spacing": window.spacing,
         "n_snapshots": window.n_snapshots,
         "average": window.average,
+        "pairs": statistics.pairs,
         "origin_offset": window.origin_offset,
         "rank": None,
         **settings,

@@ -85,6 +85,16 @@ class FitSettings:
         float | None, Parameter(help="Drop directions below this share of the largest singular value.")
     ] = None
     rank: Annotated[int | None, Parameter(help="Keep at most this many directions (affine).")] = None
+    pairs: Annotated[
+        str,
+        Parameter(
+            help="strided: pairs of snapshots a lag apart on a grid; every: all pairs of recorded rows a lag "
+            "apart, for groups of few weights."
+        ),
+    ] = "strided"
+    memory: Annotated[
+        str | None, Parameter(help="Memory to work in, such as 500MB or 4GB [default: 1GB].")
+    ] = None
 
 
 @Parameter(name="*", group=_RECORDING)

@@ -7,6 +7,7 @@ import the statistics and kernels only.
 from koopscope.operators.affine import solve_affine
 from koopscope.operators.baselines import baseline_displacements, straight_operators
 from koopscope.operators.delay import GramModes, ReducedOperators, solve_delay
+from koopscope.operators.every_pair import solve_every_pair
 from koopscope.operators.model import Floats, Operators
 from koopscope.operators.paper import solve_paper, solve_paper_wide
 from koopscope.operators.stepping import states_at
@@ -19,6 +20,7 @@ __all__ = [
     "baseline_displacements",
     "solve_affine",
     "solve_delay",
+    "solve_every_pair",
     "solve_paper",
     "solve_paper_wide",
     "states_at",
