@@ -206,6 +206,7 @@ def read_grid(trajectory: xr.Dataset, weights: WeightVector, window: Window, tel
     sums = GridSums(weights, window, steps, dtype, window.grid_rows)
     batches = [Batch.of(weights, [index]) for index in range(len(weights.tensors))]
     for rows in row_blocks(trajectory, weights, window, batches, dtype, tell):
+        sums.require_finite(rows)
         sums.add(rows)
     return sums.finish()
 
@@ -236,10 +237,13 @@ def _read_every_pair(
     ]
     by_batch = dict(zip(batches, sums, strict=True))
     for rows in row_blocks(trajectory, weights, window, batches, dtype, tell, overlap=stride):
-        grid.add(rows)
+        total = None
         if rows.overlapping.shape[0] > stride:
             for _, moments in by_batch[rows.batch]:
                 moments.add(rows.overlapping, rows.stop - rows.overlapping.shape[0] + stride)
+            total = sum(moments.total for _, moments in by_batch[rows.batch])
+        grid.require_finite(rows, total)
+        grid.add(rows)
     found = {index: moments.finish() for pairs in sums for index, moments in pairs}
     return grid.finish(), tuple(BlockStatistics(block, found[index]) for index, block in enumerate(blocks))
 

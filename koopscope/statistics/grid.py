@@ -88,15 +88,8 @@ class GridSums:
         self._trend: dict[int, _LinearTrend] = {}
 
     def add(self, block: RowBlock) -> None:
-        """Take what belongs to the grid from a block of rows.
-
-        Raises
-        ------
-        NonFiniteError
-            If a weight is NaN or infinite; names the tensor and the first such step.
-        """
+        """Take what belongs to the grid from a block of rows."""
         columns, window = block.batch.columns, self._window
-        self._require_finite(block)
         _add_snapshots(self._snapshots[:, columns], block.rows, block.start, self._rows, window.average)
         trend = self._trend.setdefault(columns.start, _LinearTrend(self._steps, window))
         for start, rows in block.runs(trend.first):
@@ -121,9 +114,16 @@ class GridSums:
             _fingerprint(self._weights, self._steps, self._snapshots),
         )
 
-    def _require_finite(self, block: RowBlock) -> None:
+    def require_finite(self, block: RowBlock, total: float | None = None) -> None:
+        """Check a block of rows; ``total`` is a sum that every value went into, where there is one already.
+
+        Raises
+        ------
+        NonFiniteError
+            If a weight is NaN or infinite; names the tensor and the first such step.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(block.rows.sum()):  # the cheapest look at every value
+            if np.isfinite(block.rows.sum() if total is None else total):  # the cheapest look at every value
                 return
         for index in block.batch.tensors:
             first = int(self._weights.offsets[index]) - block.batch.columns.start

@@ -86,6 +86,11 @@ class MomentSums:
         add(rows, self._columns.astype(np.uint64), reference, self._stride, end, self._products, self._totals)
         self._pairs += rows.shape[0] - self._stride
 
+    @property
+    def total(self) -> float:
+        """Sum of everything added, in which a value that is not finite shows."""
+        return float(self._totals.sum())
+
     def finish(self) -> LaggedMoments:
         """Put the sums together; the moments of ends are those of starts but for the rows at either edge."""
         assert self._head is not None, "no rows were added"

@@ -7,7 +7,7 @@ import pytest
 import reference
 
 import koopscope
-from koopscope.errors import MemoryBudgetError, UsageError
+from koopscope.errors import MemoryBudgetError, NonFiniteError, UsageError
 from koopscope.partition import GroupBlock
 from koopscope.statistics import LaggedMoments
 from koopscope.statistics.moments import MomentSums
@@ -124,6 +124,15 @@ def test_fit__every_pair_does_not_look_past_t2():
     run["a.weight"][501:] = 1e9
     after = koopscope.fit(run, "node", t2=1000, lag=6, pairs="every")
     assert before["a"].to_dataset().identical(after["a"].to_dataset())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("row", [0, 3, 400, 900])
+def test_collect__every_pair_names_the_first_value_that_is_not_finite(row, bad):
+    run = decaying_run()
+    run["a.bias"][row, 1] = bad
+    with pytest.raises(NonFiniteError, match=rf"a\.bias holds .* at step {2 * row},"):
+        koopscope.collect(run, "node", t2=2 * row + 400, lag=10, pairs="every")
 
 
 def test_collect__every_pair_of_labels_that_cross_layers():
