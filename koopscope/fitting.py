@@ -51,6 +51,7 @@ def fit(
     lead: int | None = None,
     pairs: str = "strided",
     memory: int | str | None = None,
+    scheduler: str | None = None,
     progress: bool | Listener | None = None,
 ) -> xr.DataTree:
     """Fit one Koopman operator a group of weights on the window t1..t2.
@@ -93,6 +94,8 @@ def fit(
         pairs of recorded rows one lag apart, for groups of few weights.
     memory
         Budget in bytes or words such as ``"2GB"``; by default 1 GB. Results do not depend on it.
+    scheduler
+        Address of a dask scheduler whose workers read the recording, or ``"local"``.
     progress
         ``True`` for lines on stderr, or a listener (see `koopscope.progress`).
 
@@ -143,6 +146,7 @@ def fit(
             average=average,
             pairs=pairs,
             memory=memory,
+            scheduler=scheduler,
             progress=progress,
         )
     started = time.perf_counter()

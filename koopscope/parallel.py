@@ -137,3 +137,43 @@ def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
         while (item := coming.result()) is not nothing:
             coming = pool.submit(next, items, nothing)
             yield item  # type: ignore[misc]
+
+
+@contextmanager
+def dask_client(scheduler: str) -> Iterator[Any]:
+    """Connect to a dask scheduler, or start workers on this machine for ``"local"``.
+
+    Raises
+    ------
+    UsageError
+        If dask is not installed, or nobody answers at the address.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        message = f"scheduler needs dask ({error}): pip install 'koopscope[distributed]'"
+        raise UsageError(message) from error
+    if scheduler != "local":
+        try:
+            client = Client(scheduler)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"no dask scheduler answers at {scheduler!r} ({error}); start one, or use local"
+            ) from error
+        with client:
+            yield client
+        return
+    # One thread a worker, in dask and in the kernels: processes are what runs in parallel here.
+    settings = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    workers = {"n_workers": n_cores(), "threads_per_worker": 1, "env": settings}
+    with LocalCluster(processes=True, dashboard_address=None, **workers) as local, Client(local) as client:
+        yield client
+
+
+def dask_tree(client: Any, combine: Callable[[Any, Any], Any], futures: list[Any]) -> Any:
+    """Combine futures two by two on the workers, until one is left."""
+    while len(futures) > 1:
+        pairs = zip(futures[::2], futures[1::2], strict=False)
+        joined = [client.submit(combine, one, other, pure=False) for one, other in pairs]
+        futures = joined + futures[len(joined) * 2 :]
+    return futures[0]

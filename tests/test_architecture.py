@@ -57,6 +57,7 @@ HOMES = {
     "h5py": {"trajectory", "results"},
     "matplotlib": {"plots"},
     "dask": {"parallel"},
+    "distributed": {"parallel"},
     "torch": set(),
     "jax": set(),
     "flax": set(),

@@ -95,6 +95,12 @@ class FitSettings:
     memory: Annotated[
         str | None, Parameter(help="Memory to work in, such as 500MB or 4GB [default: 1GB].")
     ] = None
+    scheduler: Annotated[
+        str | None,
+        Parameter(
+            help="Address of a dask scheduler whose workers read the recording; local starts some here."
+        ),
+    ] = None
 
 
 @Parameter(name="*", group=_RECORDING)

@@ -15,6 +15,7 @@ from koopscope.kernels.accelerate import announce_compilation
 from koopscope.parallel import limited_memory
 from koopscope.partition import GroupBlock, Partition
 from koopscope.progress import Listener, listener
+from koopscope.statistics.distribution import Share, collect_shares
 from koopscope.statistics.gram import IncrementGrams, increment_grams
 from koopscope.statistics.grid import Grid, GridSums, grid_dtype
 from koopscope.statistics.moments import ROWS_PER_PRODUCT, LaggedMoments, MomentSums
@@ -87,6 +88,7 @@ def collect(
     average: int = 1,
     pairs: str = STRIDED,
     memory: int | str | None = None,
+    scheduler: str | None = None,
     progress: bool | Listener | None = None,
 ) -> Statistics:
     """Read the window of a trajectory once and keep the statistics that operators are solved from.
@@ -119,6 +121,9 @@ def collect(
         later and keeps only their moments, for groups of few weights (``affine``).
     memory
         Budget in bytes or words such as ``"1GB"``, the default. Results do not depend on it.
+    scheduler
+        Address of a dask scheduler, whose workers read a layer each, or ``"local"`` for workers on this
+        machine. Sums may come in another order: equal to about 1e-12.
     progress
         ``True`` for lines on stderr, or a listener (see `koopscope.progress`).
 
@@ -166,7 +171,20 @@ def collect(
 
             from_recording = correlated_labels(trajectory, weights, window, resolved.n_correlated)
             blocks = from_recording.blocks(weights)
-        if pairs == EVERY:
+        if scheduler is not None:
+            settings = {
+                "method": method,
+                "delays": delays,
+                "average": average,
+                "pairs": pairs,
+                "memory": memory,
+            }
+            grid, found = collect_shares(
+                scheduler, trajectory, weights, resolved, window, settings, collect_share, tell
+            )
+            collected = tuple(BlockStatistics(block, kind) for block, kind in found)
+            seconds = time.perf_counter() - started
+        elif pairs == EVERY:
             grid, collected = _read_every_pair(trajectory, weights, window, blocks, tell)
             seconds = time.perf_counter() - started
         else:
@@ -187,6 +205,16 @@ def _check_settings(method: str, delays: int, average: int) -> None:
         raise UsageError("delays and average need method='affine': the paper's operator maps single rows")
     if method == AUTO and delays > 1:
         raise UsageError("method='auto' chooses the delays itself; leave delays out")
+
+
+def collect_share(share: Share) -> tuple[Grid, list[tuple[GroupBlock, Any]]]:
+    """Collect the statistics of a few layers; what a worker of a cluster runs."""
+    settings = dict(share.settings)
+    # Layers that will be added up need Gram matrices, however few their weights; auto keeps only those.
+    if settings.pop("grams"):
+        settings["method"], settings["delays"] = AUTO, 1
+    statistics = collect(share.open(), share.partition, **settings)
+    return statistics.grid, [(block.block, block.kind) for block in statistics.blocks]
 
 
 def _check_pairs(pairs: str, method: str, delays: int, average: int) -> None:

@@ -34,8 +34,8 @@ class Grid:
     slope
         Least-squares change per training step, shape ``(weight,)``: over the last fifth of the window, or
         over all of it where rows are averaged.
-    increment_correlation
-        Correlation of consecutive increments just before t2: near -1 where the run alternates.
+    increment_products
+        Sums of squares of the increments just before t2, and of products of consecutive ones.
     fingerprint
         Hash of tensors, steps and the window's end rows: tells one recording from another.
     """
@@ -45,8 +45,15 @@ class Grid:
     snapshots: npt.NDArray[Any]
     last: npt.NDArray[np.float64]
     slope: npt.NDArray[np.float64]
-    increment_correlation: float
+    increment_products: tuple[float, float]
     fingerprint: str
+
+    @property
+    def increment_correlation(self) -> float:
+        """Correlation of consecutive increments just before t2: near -1 where the run alternates."""
+        power, products = self.increment_products
+        n = min(OSCILLATION_ROWS, self.window.last_row - self.window.first_row + 1) - 1
+        return products / power * n / (n - 1) if n >= 2 and power > 0 else 0.0
 
     @property
     def origin(self) -> npt.NDArray[np.float64]:
@@ -110,8 +117,8 @@ class GridSums:
             self._snapshots,
             self._tail[-1].astype(np.float64),
             self._slope,
-            _increment_correlation(self._tail),
-            _fingerprint(self._weights, self._steps, self._snapshots),
+            _increment_products(self._tail),
+            fingerprint(self._weights, self._steps, self._snapshots),
         )
 
     def require_finite(self, block: RowBlock, total: float | None = None) -> None:
@@ -197,17 +204,13 @@ def _require_finite(rows: npt.NDArray[Any], name: str, steps: npt.NDArray[np.int
     )
 
 
-def _increment_correlation(tail: npt.NDArray[Any]) -> float:
+def _increment_products(tail: npt.NDArray[Any]) -> tuple[float, float]:
     increments = np.diff(tail.astype(np.float64), axis=0)
-    power = float(np.sum(increments * increments))
-    if increments.shape[0] < 2 or power == 0.0:
-        return 0.0
-    products = float(np.sum(increments[1:] * increments[:-1]))
-    n = increments.shape[0]
-    return float(products / power * n / (n - 1))
+    return float(np.sum(increments * increments)), float(np.sum(increments[1:] * increments[:-1]))
 
 
-def _fingerprint(weights: WeightVector, steps: npt.NDArray[np.int64], snapshots: npt.NDArray[Any]) -> str:
+def fingerprint(weights: WeightVector, steps: npt.NDArray[np.int64], snapshots: npt.NDArray[Any]) -> str:
+    """Hash tensors, steps and the window's end rows."""
     digest = hashlib.sha256(json.dumps(weights.to_attrs()).encode())
     for part in (steps, snapshots[0], snapshots[-1]):
         digest.update(np.ascontiguousarray(part).tobytes())
