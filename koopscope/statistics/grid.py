@@ -177,11 +177,10 @@ class _LinearTrend:
         self._sum: npt.NDArray[np.float64] | float = 0.0
 
     def add(self, rows: npt.NDArray[Any], start: int) -> None:
-        values = rows.astype(np.float64)
         if self._origin is None:
             # Measured from one row: weights barely move, and their size would cost the sum its digits.
-            self._origin = values[0].copy()
-        values -= self._origin
+            self._origin = rows[0].astype(np.float64)
+        values = np.subtract(rows, self._origin, dtype=np.float64)
         position = start - self.first
         # Not a product of BLAS, whose order of summing depends on its threads.
         self._sum = self._sum + np.einsum("r,rw->w", self._centred[position : position + len(values)], values)

@@ -74,7 +74,9 @@ class Batch:
         )
         share = memory_budget() // (2 * BLOCKS_IN_FLIGHT)
         n_bytes = min(share, max(BLOCK_BYTES, CHUNK_ROWS * row_bytes))
-        return int(max(1, n_bytes // (row_bytes * self.rows_per_run)) * self.rows_per_run)
+        runs = max(1, n_bytes // (row_bytes * self.rows_per_run))
+        # Powers of two, as runs are: borders of blocks are then borders of recorded chunks.
+        return self.rows_per_run << (int(runs).bit_length() - 1)
 
 
 @dataclass(frozen=True)
