@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from koopscope import progress as progress
     from koopscope import recipes as recipes
     from koopscope.backtesting import backtest as backtest
+    from koopscope.ensembles import ensemble as ensemble
+    from koopscope.ensembles import quantiles as quantiles
     from koopscope.errors import KoopscopeError as KoopscopeError
+    from koopscope.exporting import export as export
+    from koopscope.exporting import state_dict as state_dict
     from koopscope.fitting import fit as fit
     from koopscope.forecasting import predict as predict
     from koopscope.partition import Partition as Partition
@@ -47,6 +51,8 @@ _HOMES = {
     "backtest": "koopscope.backtesting",
     "collect": "koopscope.statistics",
     "convert": "koopscope.trajectory",
+    "ensemble": "koopscope.ensembles",
+    "export": "koopscope.exporting",
     "fit": "koopscope.fitting",
     "inspect": "koopscope.trajectory",
     "load": "koopscope.results",
@@ -56,8 +62,10 @@ _HOMES = {
     "plot_loss": "koopscope.plots",
     "plot_weights": "koopscope.plots",
     "predict": "koopscope.forecasting",
+    "quantiles": "koopscope.ensembles",
     "save": "koopscope.results",
     "spectrum": "koopscope.spectra",
+    "state_dict": "koopscope.exporting",
     "verify": "koopscope.verification",
 }
 
