@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from koopscope import progress as progress
     from koopscope import recipes as recipes
     from koopscope.backtesting import backtest as backtest
+    from koopscope.comparison import compare as compare
+    from koopscope.comparison import permutation_test as permutation_test
     from koopscope.errors import KoopscopeError as KoopscopeError
     from koopscope.fitting import fit as fit
     from koopscope.forecasting import predict as predict
     from koopscope.partition import Partition as Partition
+    from koopscope.plots import plot_distance as plot_distance
     from koopscope.plots import plot_eigs as plot_eigs
     from koopscope.plots import plot_error_vs_evolution as plot_error_vs_evolution
     from koopscope.plots import plot_loss as plot_loss
@@ -46,11 +49,14 @@ _HOMES = {
     "TrajectoryWriter": "koopscope.trajectory",
     "backtest": "koopscope.backtesting",
     "collect": "koopscope.statistics",
+    "compare": "koopscope.comparison",
     "convert": "koopscope.trajectory",
     "fit": "koopscope.fitting",
     "inspect": "koopscope.trajectory",
     "load": "koopscope.results",
     "open_trajectory": "koopscope.trajectory",
+    "permutation_test": "koopscope.comparison",
+    "plot_distance": "koopscope.plots",
     "plot_eigs": "koopscope.plots",
     "plot_error_vs_evolution": "koopscope.plots",
     "plot_loss": "koopscope.plots",

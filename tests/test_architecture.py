@@ -43,6 +43,7 @@ ORDER = [
     "fitting",
     "verification",
     "spectra",
+    "comparison",
     "results",
     "plots",
 ]

@@ -26,6 +26,7 @@ _COMMANDS = {
     "verify": "Measure a stored fit against the recording at other leads.",
     "backtest": "Race settings on the window itself, and predict the error of the best.",
     "spectrum": "List the eigenvalues of a stored fit and what they mean in training steps.",
+    "compare": "Measure how far apart the spectra of stored fits are.",
 }
 _FAILED, _INTERRUPTED, _TERMINATED = 1, 130, 143
 _DEBUG = "KOOPSCOPE_DEBUG"
