@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from koopscope.backtesting import backtest as backtest
     from koopscope.comparison import compare as compare
     from koopscope.comparison import permutation_test as permutation_test
+    from koopscope.ensembles import ensemble as ensemble
+    from koopscope.ensembles import quantiles as quantiles
     from koopscope.errors import KoopscopeError as KoopscopeError
+    from koopscope.exporting import export as export
+    from koopscope.exporting import state_dict as state_dict
     from koopscope.fitting import fit as fit
     from koopscope.forecasting import predict as predict
     from koopscope.partition import Partition as Partition
@@ -51,6 +55,8 @@ _HOMES = {
     "collect": "koopscope.statistics",
     "compare": "koopscope.comparison",
     "convert": "koopscope.trajectory",
+    "ensemble": "koopscope.ensembles",
+    "export": "koopscope.exporting",
     "fit": "koopscope.fitting",
     "inspect": "koopscope.trajectory",
     "load": "koopscope.results",
@@ -62,8 +68,10 @@ _HOMES = {
     "plot_loss": "koopscope.plots",
     "plot_weights": "koopscope.plots",
     "predict": "koopscope.forecasting",
+    "quantiles": "koopscope.ensembles",
     "save": "koopscope.results",
     "spectrum": "koopscope.spectra",
+    "state_dict": "koopscope.exporting",
     "verify": "koopscope.verification",
 }
 

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from koopscope.backtesting import TOLERANCE, judge
-from koopscope.choice import solve_choice
 from koopscope.eigen import decompose
 from koopscope.errors import UsageError
 from koopscope.operators import Operators, solve_affine, solve_delay, solve_paper, solve_paper_wide
@@ -140,6 +138,10 @@ def _solve_all(
     """Solve every block; return with them the settings that were used and the backtest, if there was one."""
     window = statistics.grid.window
     if statistics.method == AUTO:
+        # The race is a fifth of the package; a fit with settings of its own starts without it.
+        from koopscope.backtesting import TOLERANCE, judge
+        from koopscope.choice import solve_choice
+
         verdict = judge(statistics, lead=lead, tolerance=TOLERANCE, tell=tell)
         chosen = verdict.candidate
         settings = {"partition": verdict.partition, "lag": verdict.lag, "kind": chosen.kind}

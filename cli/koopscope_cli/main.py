@@ -24,6 +24,7 @@ _COMMANDS = {
     "fit": "Fit one operator a group of weights, and verify it on the rest of the recording.",
     "predict": "Forecast the weights some steps after t2 and store them.",
     "verify": "Measure a stored fit against the recording at other leads.",
+    "ensemble": "Fit and verify many recordings under the same settings; medians over them.",
     "backtest": "Race settings on the window itself, and predict the error of the best.",
     "spectrum": "List the eigenvalues of a stored fit and what they mean in training steps.",
     "compare": "Measure how far apart the spectra of stored fits are.",

@@ -23,6 +23,18 @@ Loss = Annotated[
         "Runs that code. Adds the loss at t2, at the true and at the forecast weights."
     ),
 ]
+Drop = Annotated[
+    str | None,
+    Parameter(
+        help="oscillating: leave out the modes that all but flip their sign from lag to lag; the forecast "
+        "then runs along the middle of the oscillation."
+    ),
+]
+Metric = Annotated[str, Parameter(help="Recorded series that --loss computes, such as validation_loss.")]
+Smooth = Annotated[
+    int,
+    Parameter(help="Rows, an odd number, of the running mean of that series in which T_eq is looked for."),
+]
 Leads = Annotated[list[int], Parameter(consume_multiple=True)]
 Layout = Annotated[
     str | None,
@@ -39,8 +51,9 @@ class FitSettings:
     partition: Annotated[
         str | None,
         Parameter(
-            help="Weights that evolve together: network, layer, node, quasi-node:Q, weight, or a mixture "
-            "such as node,fc1=quasi-node:10 [default: node; chosen too where --method is auto]."
+            help="Weights that evolve together: network, layer, node, quasi-node:Q, weight, correlated:K (K "
+            "groups read off the recording), or a mixture such as node,fc1=quasi-node:10 [default: node; "
+            "chosen too where --method is auto]."
         ),
     ] = None
     method: Annotated[

@@ -16,9 +16,10 @@ _SETTINGS = (
     *("partition", "method", "t1", "t2", "lag", "spacing", "delays", "average", "rtol", "rank"),
     "versions",
 )
-_CROSSING = ("network", "labels")  # partitions whose groups hold weights of several layers
+_CROSSING = ("network", "labels", "correlated")  # partitions whose groups hold weights of several layers
 _FIGURES = ("error_to_evolution", "relative_l2")
 _SKILLS = ("skill_hold", "skill_linear")
+_T_EQ = ("t_eq", "t_eq_ratio", "t_eq_censored")
 
 
 def describe_fit(fit: xr.DataTree) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def describe_fit(fit: xr.DataTree) -> dict[str, Any]:
     Where groups cross layers, the layers' own ``groups`` and ``spectral_radius`` are None.
     """
     blocks: list[Any] = [fit[path] for path in fit.attrs["blocks"]]
-    crossing = fit.attrs["partition"] in _CROSSING
+    crossing = fit.attrs["partition"].partition(":")[0] in _CROSSING
     layers = []
     for layer, weights in _weights_by_layer(fit).items():
         own = [] if crossing else [block for block in blocks if block.attrs["layer"] == layer]
@@ -61,6 +62,7 @@ def describe_verification(verification: xr.DataTree, lead: int) -> dict[str, Any
         "lead": lead,
         **_figures(verification.to_dataset().sel(lead=lead), sum(sizes.values())),
         "diverged": lead in verification.attrs["diverged"],
+        "filtered": _filtered(verification.to_dataset().sel(lead=lead)),
         "layers": layers,
     }
 
@@ -68,16 +70,25 @@ def describe_verification(verification: xr.DataTree, lead: int) -> dict[str, Any
 def describe_loss(verification: xr.DataTree, lead: int) -> dict[str, Any] | None:
     """Summarise the loss figures at one lead; None where no loss was given.
 
-    ``t_eq``, ``t_eq_ratio`` and ``t_eq_censored`` are None where the recording holds no loss.
+    ``t_eq``, ``t_eq_ratio`` and ``t_eq_censored`` are None where the recording holds no loss; ``mean`` where
+    no rows are averaged; ``filtered`` where no modes were dropped.
     """
     if "loss" not in verification.children:
         return None
     figures = verification["loss"].to_dataset().sel(lead=lead)
     described: dict[str, Any] = {"lead": lead, "success": bool(figures["success"])}
-    for key in ("at_t2", "true", "forecast"):
-        described[key] = float(figures[f"loss_{key}"])
-    for key in ("t_eq", "t_eq_ratio", "t_eq_censored"):
+    described |= {key: figures.attrs[key] for key in ("metric", "smooth")}
+    for key in ("at_t2", "true", "forecast", "linear", "mean"):
+        described[key] = figures[f"loss_{key}"].item() if f"loss_{key}" in figures else None
+    for key in _T_EQ:
         described[key] = figures[key].item() if key in figures else None
+    described["filtered"] = None
+    if "loss_filtered" in figures:
+        value = float(figures["loss_filtered"])
+        described["filtered"] = {"forecast": value, "success": value < described["at_t2"]}
+        for key in _T_EQ:
+            name = f"{key}_filtered"
+            described["filtered"][key] = figures[name].item() if name in figures else None
     return described
 
 
@@ -127,6 +138,12 @@ def _figures(at_lead: xr.Dataset, weights: int) -> dict[str, Any]:
     figures["skill_mean"] = float(at_lead["skill_mean"]) if "skill_mean" in at_lead else None
     figures["moved"] = int(at_lead["moved"])
     return {**figures, "verdict": forecast_verdict(figures, weights)}
+
+
+def _filtered(at_lead: xr.Dataset) -> dict[str, float] | None:
+    if "filtered" not in at_lead["forecast"].values:
+        return None
+    return {name: float(at_lead[name].sel(forecast="filtered")) for name in _FIGURES}
 
 
 def _weights_by_layer(tree: xr.DataTree) -> dict[str, int]:

@@ -70,6 +70,16 @@ def loss_verdict(loss: Mapping[str, Any]) -> str:
     return f"{text}; T_eq/T {bound}{loss['t_eq_ratio']:.3g} ({bound}{loss['t_eq']:.0f} steps)"
 
 
+def baselines_verdict(loss: Mapping[str, Any]) -> str:
+    """Say what loss the baselines reach.
+
+    >>> baselines_verdict({"at_t2": 2.0, "linear": 1.5, "mean": None})
+    'hold 2, linear 1.5'
+    """
+    named = {"hold": loss["at_t2"], "linear": loss["linear"], "mean": loss["mean"]}
+    return ", ".join(f"{name} {value:.4g}" for name, value in named.items() if value is not None)
+
+
 def conditioning_verdict(share: float) -> str:
     """Say how many groups an operator of full rank cannot be trusted on.
 

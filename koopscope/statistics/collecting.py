@@ -131,7 +131,8 @@ def collect(
     racing = method == AUTO and partition == AUTO
     resolved = Partition.layer() if racing else Partition.parse(partition)
     weights = WeightVector.of(trajectory)
-    blocks = resolved.blocks(weights)
+    if not resolved.n_correlated:
+        blocks = resolved.blocks(weights)
     window = choose_window(
         trajectory["step"].to_numpy().astype(np.int64),
         t1=t1,
@@ -142,6 +143,11 @@ def collect(
         min_snapshots=2 + delays,
     )
     started = time.perf_counter()
+    if resolved.n_correlated:
+        from koopscope.statistics.correlated import correlated_labels  # loads scipy's clustering
+
+        from_recording = correlated_labels(trajectory, weights, window, resolved.n_correlated)
+        blocks = from_recording.blocks(weights)
     grid = read_grid(trajectory, weights, window, tell)
     seconds = time.perf_counter() - started
     compiling = "compiling kernels (first run only, kept on disk)"

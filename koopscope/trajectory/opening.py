@@ -9,9 +9,7 @@ import h5py
 import xarray as xr
 
 from koopscope.errors import TrajectoryError, UsageError
-from koopscope.trajectory.checkpoints import checkpoint_files, read_checkpoints
 from koopscope.trajectory.dataset import tensor_names, validate
-from koopscope.trajectory.hdf5_reader import read_hdf5
 from koopscope.trajectory.layout import LAYOUTS
 from koopscope.trajectory.remote import is_url, read_url
 from koopscope.trajectory.selection import Selection
@@ -86,7 +84,11 @@ def _read(path: str | Path, layout: str | None, selection: Selection) -> xr.Data
     if (place / "zarr.json").is_file():
         return read_zarr(place, layout=layout, selection=selection)
     if place.is_file() and h5py.is_hdf5(place):
+        from koopscope.trajectory.hdf5_reader import read_hdf5
+
         return read_hdf5(place, layout=layout, selection=selection)
+    from koopscope.trajectory.checkpoints import checkpoint_files, read_checkpoints
+
     if place.is_dir() and checkpoint_files(place):
         return read_checkpoints(place, layout=layout, selection=selection)
     raise TrajectoryError(f"{place}: {_EXPECTED}, found {_found(place)}")
