@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from koopscope import errors as errors
     from koopscope import progress as progress
     from koopscope import recipes as recipes
+    from koopscope import summary as summary
+    from koopscope import verdicts as verdicts
     from koopscope.backtesting import backtest as backtest
     from koopscope.comparison import compare as compare
     from koopscope.comparison import permutation_test as permutation_test
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from koopscope.plots import plot_error_vs_evolution as plot_error_vs_evolution
     from koopscope.plots import plot_loss as plot_loss
     from koopscope.plots import plot_weights as plot_weights
+    from koopscope.pruning import end_point as end_point
+    from koopscope.pruning import prune as prune
+    from koopscope.reporting import report as report
     from koopscope.results import load as load
     from koopscope.results import save as save
     from koopscope.spectra import spectrum as spectrum
@@ -55,6 +60,7 @@ _HOMES = {
     "collect": "koopscope.statistics",
     "compare": "koopscope.comparison",
     "convert": "koopscope.trajectory",
+    "end_point": "koopscope.pruning",
     "ensemble": "koopscope.ensembles",
     "export": "koopscope.exporting",
     "fit": "koopscope.fitting",
@@ -68,14 +74,16 @@ _HOMES = {
     "plot_loss": "koopscope.plots",
     "plot_weights": "koopscope.plots",
     "predict": "koopscope.forecasting",
+    "prune": "koopscope.pruning",
     "quantiles": "koopscope.ensembles",
+    "report": "koopscope.reporting",
     "save": "koopscope.results",
     "spectrum": "koopscope.spectra",
     "state_dict": "koopscope.exporting",
     "verify": "koopscope.verification",
 }
 
-_MODULES = ("errors", "progress", "recipes")
+_MODULES = ("errors", "progress", "recipes", "summary", "verdicts")
 
 __all__ = sorted([*_HOMES, *_MODULES])
 

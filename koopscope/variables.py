@@ -29,6 +29,7 @@ DIMS = {
     "run": "recordings of an ensemble",
     "quantile": "shares of the runs of an ensemble",
     "origin": "training steps that a backtest takes for t2",
+    "criterion": "how weights are ranked for pruning",
     "item": "runs, or layers of runs, that are compared",
     "item_other": "the same once more",
     "permutation": "relabellings of the items of a comparison",
