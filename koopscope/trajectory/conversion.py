@@ -29,6 +29,7 @@ def convert(
     layout: str | None = None,
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] | None = None,
+    run: int | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Copy a recording of any kind into a Zarr store, rows packed into blocks.
@@ -43,7 +44,7 @@ def convert(
         What `open_trajectory` opens.
     dst
         Directory to create, by custom ``something.zarr``.
-    layout, include, exclude
+    layout, include, exclude, run
         As for `open_trajectory`.
     overwrite
         Replace a recording that is at `dst`; anything else is never replaced.
@@ -71,7 +72,7 @@ def convert(
     """
     target = Path(dst)
     _check_target(target, overwrite=overwrite)
-    trajectory = open_trajectory(src, layout=layout, include=include, exclude=exclude)
+    trajectory = open_trajectory(src, layout=layout, include=include, exclude=exclude, run=run)
     if not trajectory.sizes["step"]:
         raise TrajectoryError(f"{src}: expected at least one row to convert, found none")
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.new")
@@ -114,6 +115,7 @@ def _copy(trajectory: xr.Dataset, path: Path) -> None:
         path,
         layout=None if layout in (None, "unknown") else layout,
         tensors=told,
+        runs=trajectory.sizes.get("run"),
         framework=f"converted from {trajectory.attrs.get('format', 'a recording')}",
     ) as writer:
         for step, tensors, metrics in _rows(trajectory):
@@ -139,7 +141,7 @@ def _axes(variable: xr.DataArray, attr: str) -> tuple[int, ...] | None:
     return None if found is None else tuple(int(axis) for axis in np.atleast_1d(found))
 
 
-def _rows(trajectory: xr.Dataset) -> Iterator[tuple[int, dict[str, NDArray[Any]], dict[str, float]]]:
+def _rows(trajectory: xr.Dataset) -> Iterator[tuple[int, dict[str, NDArray[Any]], dict[str, Any]]]:
     """Read the recording a block of rows at a time, and yield it row by row."""
     sources = {name: _source(trajectory[name]) for name in tensor_names(trajectory)}
     series = metric_names(trajectory)
@@ -147,12 +149,16 @@ def _rows(trajectory: xr.Dataset) -> Iterator[tuple[int, dict[str, NDArray[Any]]
     row_bytes = sum(trajectory[name].nbytes for name in sources) // max(steps.size, 1)
     block = max(1, min(64, _BLOCK_BYTES // max(row_bytes, 1)))
     for start in range(0, steps.size, block):
-        part = slice(start, start + block)
-        values = {name: _as_recorded(trajectory[name][part]) for name in sources}
-        scalars = {name: trajectory[name].values[part] for name in series}
-        for row, step in enumerate(steps[part]):
+        part = trajectory.isel(step=slice(start, start + block))
+        values = {name: _step_first(_as_recorded(part[name]), part) for name in sources}
+        scalars = {name: _step_first(part[name].values, part) for name in series}
+        for row, step in enumerate(part["step"].values):
             tensors = {sources[name]: array[row] for name, array in values.items()}
-            yield int(step), tensors, {name: float(numbers[row]) for name, numbers in scalars.items()}
+            yield int(step), tensors, {name: numbers[row] for name, numbers in scalars.items()}
+
+
+def _step_first(values: NDArray[Any], trajectory: xr.Dataset) -> NDArray[Any]:
+    return values.swapaxes(0, 1) if "run" in trajectory.dims else values
 
 
 def _as_recorded(part: xr.DataArray) -> NDArray[Any]:

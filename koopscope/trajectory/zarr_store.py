@@ -16,6 +16,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
 from koopscope.errors import OutputExistsError, RecordingError, TrajectoryError
 from koopscope.trajectory import format as fmt
+from koopscope.trajectory.chunks import swapped
 from koopscope.trajectory.files import recording_errors, replace, sync_folder
 from koopscope.trajectory.journal import find_journals, read_journal, remove
 from koopscope.trajectory.lock import StoreLock
@@ -123,11 +124,12 @@ def _create_array(group: zarr.Group, name: str, spec: ArraySpec) -> None:
         clevel=fmt.BLOSC_LEVEL,
         shuffle=fmt.BLOSC_SHUFFLE,
     )
+    order = swapped if spec.dims[0] == fmt.RUN else tuple
     group.create_array(
         name,
-        shape=(spec.chunks[0], *spec.shape),
+        shape=order((spec.chunks[0], *spec.shape)),
         dtype=spec.dtype,
-        chunks=spec.chunks,
+        chunks=order(spec.chunks),
         serializer=BytesCodec(endian=fmt.ENDIAN),
         compressors=(blosc, Crc32cCodec()),
         fill_value=spec.fill,
