@@ -99,8 +99,9 @@ def ensemble(
     for number, (name, run) in enumerate(runs.items()):
         tell("fitting runs", number, len(runs))
         try:
-            is_open = isinstance(run, xr.Dataset)
-            dataset = run if is_open else open_trajectory(os.fspath(run), **(opening or {}))
+            dataset = (
+                run if isinstance(run, xr.Dataset) else open_trajectory(os.fspath(run), **(opening or {}))
+            )
             done[name] = _figures(dataset, partition, lead, judging, seconds_per_step, settings)
         except KoopscopeError as error:
             errors[name] = error

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from koopscope.errors import OutputExistsError, TrajectoryError
 from koopscope.trajectory.dataset import metric_names, tensor_names
 from koopscope.trajectory.opening import open_trajectory
+from koopscope.trajectory.place import is_url
 from koopscope.trajectory.tensor_layout import TensorLayout
 from koopscope.trajectory.writer import TrajectoryWriter
 
@@ -31,19 +32,19 @@ def convert(
     exclude: str | Sequence[str] | None = None,
     run: int | None = None,
     overwrite: bool = False,
-) -> Path:
+) -> Path | str:
     """Copy a recording of any kind into a Zarr store, rows packed into blocks.
 
     An HDF5 file, a folder of checkpoints, a store at a URL, or a store with one row a chunk, which reads
     slowly, becomes a store that is read at full speed. Values, steps, metrics and what is known of axes are
-    kept. `dst` appears whole or not at all.
+    kept. A `dst` that is a directory appears whole or not at all; one at a URL fills block by block.
 
     Parameters
     ----------
     src
         What `open_trajectory` opens.
     dst
-        Directory to create, by custom ``something.zarr``.
+        Directory to create, by custom ``something.zarr``, or a URL.
     layout, include, exclude, run
         As for `open_trajectory`.
     overwrite
@@ -51,7 +52,7 @@ def convert(
 
     Returns
     -------
-    pathlib.Path
+    pathlib.Path or str
         `dst`.
 
     Raises
@@ -70,11 +71,13 @@ def convert(
     >>> open_trajectory(convert(folder, folder / "run.zarr", layout="torch"))["step"].values
     array([ 0,  1, 10])
     """
+    if isinstance(dst, str) and is_url(dst):
+        trajectory = _opened(src, layout=layout, include=include, exclude=exclude, run=run)
+        _copy(trajectory, dst, overwrite=overwrite)
+        return dst
     target = Path(dst)
     _check_target(target, overwrite=overwrite)
-    trajectory = open_trajectory(src, layout=layout, include=include, exclude=exclude, run=run)
-    if not trajectory.sizes["step"]:
-        raise TrajectoryError(f"{src}: expected at least one row to convert, found none")
+    trajectory = _opened(src, layout=layout, include=include, exclude=exclude, run=run)
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.new")
     try:
         _copy(trajectory, fresh)
@@ -82,6 +85,13 @@ def convert(
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return target
+
+
+def _opened(src: str | Path, **opening: Any) -> xr.Dataset:
+    trajectory = open_trajectory(src, **opening)
+    if not trajectory.sizes["step"]:
+        raise TrajectoryError(f"{src}: expected at least one row to convert, found none")
+    return trajectory
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
@@ -108,7 +118,7 @@ def _replace(fresh: Path, target: Path) -> None:
     shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
-def _copy(trajectory: xr.Dataset, path: Path) -> None:
+def _copy(trajectory: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> None:
     layout = trajectory.attrs.get("layout")
     told = {_source(trajectory[name]): _facts(trajectory[name]) for name in tensor_names(trajectory)}
     with TrajectoryWriter(
@@ -116,6 +126,7 @@ def _copy(trajectory: xr.Dataset, path: Path) -> None:
         layout=None if layout in (None, "unknown") else layout,
         tensors=told,
         runs=trajectory.sizes.get("run"),
+        overwrite=overwrite,
         framework=f"converted from {trajectory.attrs.get('format', 'a recording')}",
     ) as writer:
         for step, tensors, metrics in _rows(trajectory):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +16,8 @@ from koopscope.trajectory.lock import StoreLock
 from koopscope.trajectory.plan import Plan
 from koopscope.trajectory.recovery import recorded_packer, replay_journals, require_attrs
 from koopscope.trajectory.rows import RowPacker
-from koopscope.trajectory.selection import Selection
+from koopscope.trajectory.settings import Settings
 from koopscope.trajectory.zarr_store import ZarrStore, create_store
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How rows are kept.
-
-    Parameters
-    ----------
-    selection
-        Tells which tensors are recorded.
-    block
-        Rows in a block.
-    durable
-        Force every row to the disk.
-    overwrite
-        Replace a recording that is there.
-    """
-
-    selection: Selection
-    block: int
-    durable: bool = False
-    overwrite: bool = False
 
 
 class JournaledStore:
@@ -137,11 +114,6 @@ class JournaledStore:
             raise
         return cls(store, packer, settings, journal)
 
-    @property
-    def attrs(self) -> Mapping[str, Any]:
-        """Attrs of the root."""
-        return self._store.attrs
-
     def last_steps(self, count: int) -> list[int]:
         """Give the steps of the last committed rows."""
         return self._store.last_steps(count)
@@ -200,7 +172,8 @@ class JournaledStore:
     def release(self) -> None:
         """Let go of the files, whatever is in them."""
         self._journal.close()
-        self._store.lock.release()
+        if self._store.lock is not None:
+            self._store.lock.release()
 
     def _rotate(self) -> None:
         old = self._journal

@@ -11,7 +11,8 @@ import xarray as xr
 from koopscope.errors import TrajectoryError, UsageError
 from koopscope.trajectory.dataset import tensor_names, validate
 from koopscope.trajectory.layout import LAYOUTS
-from koopscope.trajectory.remote import is_url, read_url
+from koopscope.trajectory.place import is_url
+from koopscope.trajectory.remote import read_url
 from koopscope.trajectory.selection import Selection
 from koopscope.trajectory.zarr_reader import read_zarr
 

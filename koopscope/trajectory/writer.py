@@ -11,24 +11,31 @@ from typing import Any, Literal, Self
 
 from koopscope.errors import StepError, UsageError
 from koopscope.trajectory import format as fmt
-from koopscope.trajectory.journaled import JournaledStore, Settings
+from koopscope.trajectory.journaled import JournaledStore
 from koopscope.trajectory.layout import LAYOUTS
+from koopscope.trajectory.place import Place, is_url
 from koopscope.trajectory.plan import plan_recording
 from koopscope.trajectory.selection import Globs, Selection
+from koopscope.trajectory.settings import Settings
 from koopscope.trajectory.tensor_layout import TensorLayout
+from koopscope.trajectory.uploading import UploadedStore, check_place
 from koopscope.trajectory.zarr_store import check_target
+
+Rows = JournaledStore | UploadedStore
 
 
 class TrajectoryWriter:
     """Record weights during training, as a Zarr store that `koopscope.open_trajectory` opens.
 
     When `append` returns, the row survives a killed process: it is in a journal beside the store. Every
-    `block_steps` rows a thread folds the journal into the store, beside the training.
+    `block_steps` rows a thread folds the journal into the store, beside the training. At a URL there is no
+    journal: a block is the unit, and a killed process loses the rows since the last one.
 
     Parameters
     ----------
     path
-        Directory to create, by custom ``something.zarr``. It appears with the first row.
+        Directory to create, by custom ``something.zarr``, or a URL such as ``s3://bucket/run.zarr``. It
+        appears with the first row.
     layout
         Order of the axes: one of `koopscope.trajectory.LAYOUTS`; ``None`` infers it from names and shapes.
     tensors
@@ -106,7 +113,10 @@ class TrajectoryWriter:
                 raise UsageError(f"{name}: expected at least 1, got {value}")
         if resume and overwrite:
             raise UsageError("resume=True records on and overwrite=True begins anew: say one of them")
-        self._path = Path(path)
+        self._place = Place(path) if isinstance(path, str) and is_url(path) else None
+        if self._place is not None and durability == "power":
+            raise UsageError(f"{path}: durability='power' is for directories: at a URL, a block is the unit")
+        self._path: str | Path = Path(path) if self._place is None else self._place.url
         self._layout = layout
         self._told = dict(tensors or {})
         self._framework = framework
@@ -120,11 +130,13 @@ class TrajectoryWriter:
         self._process = os.getpid()
         self._closed = False
         self._last_step: int | None = None
-        self._rows: JournaledStore | None = None
-        if resume and self._path.exists():
+        self._rows: Rows | None = None
+        if resume and self._is_there():
             self._rows = self._resume()
+        elif self._place is None:
+            check_target(Path(path), overwrite=overwrite)
         else:
-            check_target(self._path, overwrite=overwrite)
+            check_place(self._place, overwrite=overwrite)
 
     @property
     def last_step(self) -> int | None:
@@ -247,7 +259,9 @@ class TrajectoryWriter:
             raise StepError(f"{self._path}: expected a step of {before}, got {number}")
         return number
 
-    def _begin(self, tensors: Mapping[str, Any], metrics: Mapping[str, Any]) -> JournaledStore:
+    def _begin(
+        self, tensors: Mapping[str, Any], metrics: Mapping[str, Any]
+    ) -> JournaledStore | UploadedStore:
         plan = plan_recording(
             self._path,
             tensors,
@@ -259,12 +273,21 @@ class TrajectoryWriter:
             block=self._settings.block,
             runs=self._runs,
         )
-        return JournaledStore.create(self._path, plan, self._settings)
+        if self._place is not None:
+            return UploadedStore.create(self._place, plan, self._settings)
+        return JournaledStore.create(Path(self._path), plan, self._settings)
 
-    def _resume(self) -> JournaledStore:
+    def _is_there(self) -> bool:
+        return Path(self._path).exists() if self._place is None else self._place.root_attrs() is not None
+
+    def _resume(self) -> Rows:
         """Open the recording that is there, and go on behind its last row."""
         expected = {"layout": self._layout, fmt.RUNS_ATTR: self._runs}
-        rows = JournaledStore.resume(self._path, self._settings, expected)
+        rows: Rows
+        if self._place is None:
+            rows = JournaledStore.resume(Path(self._path), self._settings, expected)
+        else:
+            rows = UploadedStore.resume(self._place, self._settings, expected)
         steps = rows.last_steps(2)
         self._last_step = steps[-1] if steps else None
         if self._every > 1 and len(steps) == 2:

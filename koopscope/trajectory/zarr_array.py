@@ -110,9 +110,18 @@ class GrowingArray:
             self._rewrite(rows, dataclasses.replace(self.grid, chunks=(length, *one_run), separator="."))
         if whole and self.grid.separator == ".":
             self._rewrite(rows, dataclasses.replace(self.grid, separator="/"))
+        self.trim(rows)
+        self._clean(rows)
+
+    def trim(self, rows: int) -> None:
+        """Give the array the length of the committed rows."""
         if self.rows != rows:
             self._describe(rows=rows)
-        self._clean(rows)
+
+    def unfinished(self, rows: int) -> list[str]:
+        """Name the chunks that rows after the committed ones are to be written into, beside earlier ones."""
+        block, rest = divmod(rows, self.grid.chunks[0])
+        return [self.grid.key((block, *index)) for *_, index in self._columns()] if rest else []
 
     def _longer(self, rows: int) -> int:
         """Choose how many rows a chunk is to have; where it is not worth it, as many as now."""
