@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from koopscope.plots import plot_eigs as plot_eigs
     from koopscope.plots import plot_error_vs_evolution as plot_error_vs_evolution
     from koopscope.plots import plot_loss as plot_loss
+    from koopscope.plots import plot_skill as plot_skill
     from koopscope.plots import plot_weights as plot_weights
     from koopscope.results import load as load
     from koopscope.results import save as save
@@ -60,6 +61,7 @@ _HOMES = {
     "plot_eigs": "koopscope.plots",
     "plot_error_vs_evolution": "koopscope.plots",
     "plot_loss": "koopscope.plots",
+    "plot_skill": "koopscope.plots",
     "plot_weights": "koopscope.plots",
     "predict": "koopscope.forecasting",
     "quantiles": "koopscope.ensembles",
