@@ -27,10 +27,19 @@ from koopscope.weight_vector import WeightVector
 
 # Default number of lags in a window, by method: one recorded spacing for the source's own; for centred
 # fits a hundred, since at one step eigenvalues all read .9999; for a race the finest of its lags.
-LAGS_PER_WINDOW = {"paper": None, "affine": 100, "auto": 200}
+LAGS_PER_WINDOW = {
+    "paper": None,
+    "affine": 100,
+    "ridge": 100,
+    "tls": 100,
+    "fb": 100,
+    "optimised": 100,
+    "auto": 200,
+}
 METHODS = tuple(LAGS_PER_WINDOW)
 AUTO = "auto"
 STRIDED, EVERY = "strided", "every"
+NEEDS_TRAJECTORIES = (AUTO, "optimised")  # what pairs alone, without their order, do not hold
 
 
 @dataclass(frozen=True)
@@ -105,17 +114,17 @@ def collect(
         `Partition`, or its spelling such as ``"node"`` or ``"node,fc1=quasi-node:10"``; with
         ``method="auto"`` also ``"auto"``, the network against its layers.
     method
-        ``"paper"``, ``"affine"`` or ``"auto"``: settles the default lag and which statistics are kept.
+        As in `koopscope.fit`: settles the default lag and which statistics are kept.
     t1, t2
         Window in training steps; by default the first four fifths of the recording.
     lag
         Training steps between snapshots; by default one recorded spacing for ``paper``, and the
-        multiple nearest to a hundredth of the window for ``affine``, a two-hundredth for ``auto``.
+        multiple nearest to a hundredth of the window for others, a two-hundredth for ``auto``.
     delays
-        Snapshots stacked into one state; more than 1 needs ``method="affine"``.
+        Snapshots stacked into one state; not for ``paper``, and ``auto`` chooses it.
     average
         Recorded rows averaged into one snapshot, for runs with gradient noise; the lag must hold at least
-        as many rows. More than 1 needs ``method="affine"``.
+        as many rows. Not for ``paper``.
     pairs
         ``"strided"`` pairs snapshots on the grid; ``"every"`` pairs every recorded row with the one a lag
         later and keeps only their moments, for groups of few weights (``affine``).
@@ -190,7 +199,7 @@ def collect(
         else:
             grid = read_grid(trajectory, weights, window, tell)
             seconds = time.perf_counter() - started
-            collected = tuple(_collect_block(grid.snapshots, block, method, delays) for block in blocks)
+            collected = tuple(collect_block(grid.snapshots, block, method, delays) for block in blocks)
     source = str(trajectory.attrs.get("source", ""))
     named = AUTO if racing else str(resolved)
     return Statistics(grid, named, method, delays, collected, seconds, source, pairs)
@@ -202,7 +211,9 @@ def _check_settings(method: str, delays: int, average: int) -> None:
     if delays < 1:
         raise UsageError(f"delays must be at least 1, got {delays}")
     if method == "paper" and (delays > 1 or average > 1):
-        raise UsageError("delays and average need method='affine': the paper's operator maps single rows")
+        raise UsageError(
+            "delays and average need method='affine' or another centred one: paper maps single rows"
+        )
     if method == AUTO and delays > 1:
         raise UsageError("method='auto' chooses the delays itself; leave delays out")
 
@@ -285,11 +296,12 @@ def _batches_of_groups(weights: WeightVector, blocks: list[GroupBlock]) -> list[
     return [Batch.of(weights, tensors, ROWS_PER_PRODUCT) for tensors in layers]
 
 
-def _collect_block(
+def collect_block(
     snapshots: npt.NDArray[Any], block: GroupBlock, method: str, delays: int
 ) -> BlockStatistics:
+    """Make the one kind of statistics that serves a block's shape and method."""
     tall = snapshots.shape[0] - 1 >= 2 * block.members.shape[1] + 1
-    if tall and delays == 1 and method != AUTO:
+    if tall and delays == 1 and method not in NEEDS_TRAJECTORIES:
         return BlockStatistics(block, pair_triangles(snapshots, block))
     if method == "paper":
         return BlockStatistics(block, snapshot_triangles(snapshots, block))

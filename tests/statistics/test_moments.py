@@ -157,3 +157,8 @@ def test_collect__every_pair_of_labels_that_cross_layers():
 def test_collect__pairs_that_cannot_be_used(settings):
     with pytest.raises(UsageError):
         koopscope.collect(decaying_run(), **settings)
+
+
+def test_fit__every_pair_cannot_be_stabilised():
+    with pytest.raises(UsageError, match="stabilise"):
+        koopscope.fit(decaying_run(), lag=2, pairs="every", stabilise=True)
