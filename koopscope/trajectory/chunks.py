@@ -27,9 +27,9 @@ class ChunkError(ValueError):
     """A chunk that is missing, damaged, or not of the size that the metadata promise."""
 
 
-def crc32c(data: bytes | NDArray[np.uint8]) -> int:
-    """Give the CRC-32C of some bytes."""
-    return int(google_crc32c.value(data))
+def crc32c(data: bytes | NDArray[np.uint8], before: int = 0) -> int:
+    """Give the CRC-32C of some bytes, or of those a checksum `before` is of and these."""
+    return int(google_crc32c.extend(before, data))
 
 
 @dataclass(frozen=True)

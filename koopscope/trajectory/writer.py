@@ -175,8 +175,8 @@ class TrajectoryWriter:
             self._folder.check()
             if self._journal.full:
                 self._rotate()
-            self._packer.pack(self._first_row + self._journal.rows, number, tensors, metrics)
-            self._journal.append(self._packer.record)
+            row = self._first_row + self._journal.rows
+            self._journal.append(self._packer.pack(row, number, tensors, metrics))
         except Exception:
             self._last_step = before
             raise
