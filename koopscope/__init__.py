@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from koopscope.plots import plot_eigs as plot_eigs
     from koopscope.plots import plot_error_vs_evolution as plot_error_vs_evolution
     from koopscope.plots import plot_loss as plot_loss
+    from koopscope.plots import plot_modes as plot_modes
     from koopscope.plots import plot_weights as plot_weights
     from koopscope.pruning import end_point as end_point
     from koopscope.pruning import prune as prune
@@ -75,6 +76,7 @@ _HOMES = {
     "plot_eigs": "koopscope.plots",
     "plot_error_vs_evolution": "koopscope.plots",
     "plot_loss": "koopscope.plots",
+    "plot_modes": "koopscope.plots",
     "plot_weights": "koopscope.plots",
     "predict": "koopscope.forecasting",
     "prune": "koopscope.pruning",

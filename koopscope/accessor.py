@@ -99,6 +99,10 @@ class DataTreeAccessor:
         """Draw the eigenvalues of a fit; see `koopscope.plot_eigs`."""
         return koopscope.plot_eigs(self._tree, **settings)
 
+    def plot_modes(self, tensor: str | None = None, **settings: Any) -> Axes:
+        """Draw a mode in the shape of a tensor; see `koopscope.plot_modes`."""
+        return koopscope.plot_modes(self._tree, tensor, **settings)
+
     def plot_error_vs_evolution(self, **settings: Any) -> Axes:
         """Draw the errors of a verification; see `koopscope.plot_error_vs_evolution`."""
         return koopscope.plot_error_vs_evolution(self._tree, **settings)
