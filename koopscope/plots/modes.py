@@ -7,6 +7,7 @@ import numpy.typing as npt
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from koopscope.errors import ResultError, UsageError
 from koopscope.fit_tree import fitted_blocks, fitted_weights, require_kind
@@ -63,9 +64,11 @@ def plot_modes(fit: xr.DataTree, tensor: str | None = None, *, mode: int = 0, ax
     number = _tensor_number(weights, tensor)
     if mode < 0:
         raise UsageError(f"mode counts from 0, the largest modulus; got {mode}")
-    values, flat = _shares(fit, weights, mode)
+    values, flat = _shares(fit, weights, number, mode)
     if not values.size:
-        raise ResultError(f"no group of this fit has a mode {mode}; the largest rank is {_largest_rank(fit)}")
+        raise ResultError(
+            f"no group of this tensor has a mode {mode}; the largest rank is {_largest_rank(fit)}"
+        )
     slot = weights.tensors[number]
     axis = slot.output_axes[0] if slot.output_axes else 0
     share = np.moveaxis(np.atleast_1d(flat[weights.flat_indices(number)]), axis if slot.shape else 0, 0)
@@ -77,13 +80,16 @@ def plot_modes(fit: xr.DataTree, tensor: str | None = None, *, mode: int = 0, ax
     image = axes.imshow(
         picture, cmap=_COLOURS, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
     )
-    bar = axes.figure.colorbar(image, cax=axes.inset_axes((1.03, 0.0, 0.04, 1.0)))
+    form = ScalarFormatter()
+    form.set_powerlimits((-2, 3))
+    bar = axes.figure.colorbar(image, cax=axes.inset_axes((1.03, 0.0, 0.04, 1.0)), format=form)
     bar.set_label("change over one lag (weights)", fontsize=style.SMALL)
     bar.ax.tick_params(labelsize=style.SMALL)
-    bar.formatter.set_powerlimits((-2, 3))  # type: ignore[attr-defined]
     axes.set(xlabel=_across(slot.shape, axis), ylabel="output unit")
     for one in (axes.xaxis, axes.yaxis):
-        one.get_major_locator().set_params(integer=True)  # type: ignore[attr-defined]
+        one.set_major_locator(MaxNLocator(6, integer=True))
+    if picture.shape[1] == 1:
+        axes.set_xticks([])
     style.title(axes, *_title(fit, slot.name, mode, values))
     return axes
 
@@ -97,11 +103,16 @@ def _tensor_number(weights: WeightVector, tensor: str | None) -> int:
     return names.index(tensor)
 
 
-def _shares(fit: xr.DataTree, weights: WeightVector, mode: int) -> tuple[Complex, npt.NDArray[np.float64]]:
-    """List the eigenvalues of one mode of each group that has it, and the shares of all weights."""
+def _shares(
+    fit: xr.DataTree, weights: WeightVector, tensor: int, mode: int
+) -> tuple[Complex, npt.NDArray[np.float64]]:
+    """List one mode's eigenvalue of each group of a tensor that has it, and the shares of their weights."""
     flat, found = np.full(weights.size, np.nan), [np.empty(0, np.complex128)]
     for block in fitted_blocks(fit):
-        has = (block["rank"].to_numpy() > mode) & np.isfinite(block["operator"].to_numpy()).all(axis=(1, 2))
+        members = block["member_index"].to_numpy()
+        inside = (members >= weights.offsets[tensor]) & (members < weights.offsets[tensor + 1])
+        has = inside.any(axis=1) & (block["rank"].to_numpy() > mode)
+        has &= np.isfinite(block["operator"].to_numpy()).all(axis=(1, 2))
         if not has.any():
             continue
         operator, displacement = block["operator"].to_numpy()[has], block["displacement"].to_numpy()[has]
@@ -114,7 +125,7 @@ def _shares(fit: xr.DataTree, weights: WeightVector, mode: int) -> tuple[Complex
         moved = np.where(value.imag[:, None] != 0, 2 * moved, moved)
         if "basis" in block:
             moved = np.einsum("gms,gs->gm", block["basis"].to_numpy()[has], moved)
-        flat[block["member_index"].to_numpy()[has]] = moved
+        flat[members[has]] = moved
         found.append(value.astype(np.complex128))
     return np.concatenate(found), flat
 

@@ -43,7 +43,7 @@ def test_plot_modes__draws_on_the_axes_given(fitted):
 
 
 def test_plot_modes__what_it_refuses(fitted, verification):
-    with pytest.raises(UsageError, match="made on fc1.weight"):
+    with pytest.raises(UsageError, match=r"made on fc1\.weight"):
         plot_modes(fitted, "fc9")
     with pytest.raises(UsageError, match="counts from 0"):
         plot_modes(fitted, mode=-1)
