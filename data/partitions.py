@@ -58,9 +58,10 @@ def main() -> None:
     """Print one table: a row a partition, a column a set, medians over the networks."""
     parser = argparse.ArgumentParser(description="Compare partitions on sets of oscillator networks.")
     parser.add_argument("--runs", type=Path, required=True, help="folder of sets of recordings")
+    parser.add_argument("--sets", nargs="+", default=SETS, help="which of them")
     options = parser.parse_args()
     columns: dict[str, dict[str, list[float]]] = {}
-    for name in SETS:
+    for name in options.sets:
         for seed, path in enumerate(sorted((options.runs / name).glob("*.zarr"))):
             for partition, value in errors(koopscope.open_trajectory(path), seed).items():
                 columns.setdefault(name, {}).setdefault(partition, []).append(value)

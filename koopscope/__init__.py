@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from koopscope.plots import plot_error_vs_evolution as plot_error_vs_evolution
     from koopscope.plots import plot_loss as plot_loss
     from koopscope.plots import plot_modes as plot_modes
+    from koopscope.plots import plot_skill as plot_skill
     from koopscope.plots import plot_weights as plot_weights
     from koopscope.pruning import end_point as end_point
     from koopscope.pruning import prune as prune
@@ -77,6 +78,7 @@ _HOMES = {
     "plot_error_vs_evolution": "koopscope.plots",
     "plot_loss": "koopscope.plots",
     "plot_modes": "koopscope.plots",
+    "plot_skill": "koopscope.plots",
     "plot_weights": "koopscope.plots",
     "predict": "koopscope.forecasting",
     "prune": "koopscope.pruning",

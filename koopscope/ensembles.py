@@ -101,7 +101,9 @@ def ensemble(
     for number, (name, run) in enumerate(runs.items()):
         tell("fitting runs", number, len(runs))
         try:
-            dataset = run if isinstance(run, xr.Dataset) else open_trajectory(Path(run), **(opening or {}))
+            dataset = (
+                run if isinstance(run, xr.Dataset) else open_trajectory(os.fspath(run), **(opening or {}))
+            )
             done[name] = _figures(dataset, partition, lead, judging, seconds_per_step, settings)
         except _SURVIVABLE as error:
             errors[name] = error

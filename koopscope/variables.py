@@ -26,7 +26,7 @@ DIMS = {
     "forecast": "fit, the baselines hold, linear and (where rows are averaged) mean, and filtered",
     "tensor": "tensors of a recording",
     "candidate": "settings in a backtest's race",
-    "run": "recordings of an ensemble",
+    "run": "recordings of an ensemble, or trainings recorded together",
     "quantile": "shares of the runs of an ensemble",
     "origin": "training steps that a backtest takes for t2",
     "criterion": "how weights are ranked for pruning",

@@ -25,7 +25,7 @@ def demo(
 ) -> None:
     """Fit the recording that comes with koopscope, and draw all there is to see."""
     folder = output or _FOLDER
-    fit(koopscope.example_recording(), output=folder, overwrite=overwrite, json=json)
+    fit(str(koopscope.example_recording()), output=folder, overwrite=overwrite, json=json)
     if json:
         return
     if find_spec("bokeh") is None:

@@ -22,7 +22,7 @@ PICTURES = (".png", ".pdf", ".svg")
 _ELSEWHERE = "choose another place with -o"
 
 
-def claim_folder(target: Path, source: Path, *, overwrite: bool) -> Path:
+def claim_folder(target: Path, source: str, *, overwrite: bool) -> Path:
     """Check, before any work, that a folder of results may be written at ``target``.
 
     A folder that koopscope made from the same input may be replaced; one from another input, or an
@@ -33,7 +33,7 @@ def claim_folder(target: Path, source: Path, *, overwrite: bool) -> Path:
     target
         Where the folder shall be.
     source
-        The recording, resolved.
+        The recording: its absolute path, or its URL.
     overwrite
         What ``--overwrite`` says.
 
@@ -50,7 +50,7 @@ def claim_folder(target: Path, source: Path, *, overwrite: bool) -> Path:
         If the place cannot be written to, or lies inside the recording.
     """
     place = target.resolve()
-    if place == source or source in place.parents:
+    if source in map(str, (place, *place.parents)):
         raise UsageError(f"{target} lies in the recording {source}; {_ELSEWHERE}")
     _require_writable(place)
     if not place.exists():
@@ -64,7 +64,7 @@ def claim_folder(target: Path, source: Path, *, overwrite: bool) -> Path:
     if entries - _MEMBERS:
         foreign = _some(entries - _MEMBERS)
         raise OutputExistsError(f"{target} holds {foreign}, which koopscope did not make; {_ELSEWHERE}")
-    if overwrite or (summary is not None and summary.get("input") == str(source)):
+    if overwrite or (summary is not None and summary.get("input") == source):
         return place
     held = "is an empty folder" if summary is None else f"holds results from {summary.get('input')}"
     raise OutputExistsError(f"{target} {held}; --overwrite replaces it, or {_ELSEWHERE}")

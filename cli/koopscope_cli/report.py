@@ -24,7 +24,7 @@ def report(
     /,
     *,
     trajectory: Annotated[
-        Path | None, Parameter(help="The recording [default: where it was when it was fitted].")
+        str | None, Parameter(help="The recording [default: where it was when it was fitted].")
     ] = None,
     output: Annotated[
         Output, Parameter(help="Page to write [default: report.html beside the fit, replaced freely].")

@@ -26,13 +26,15 @@ Array = NDArray[np.float64]
 
 
 @cache
-def digits(part: str) -> tuple[Array, NDArray[np.int64]]:
+def digits(part: str, count: int | None = None) -> tuple[Array, NDArray[np.int64]]:
     """Read one part of the digits.
 
     Parameters
     ----------
     part
         ``"train"`` or ``"test"``.
+    count
+        Take only the first so many.
 
     Returns
     -------
@@ -40,7 +42,7 @@ def digits(part: str) -> tuple[Array, NDArray[np.int64]]:
         Images of shape (digits, 784) between 0 and 1, and labels of shape (digits,).
     """
     with np.load(os.environ.get("MNIST_DIGITS", "mnist.npz"), allow_pickle=False) as file:
-        images, labels = file[f"x_{part}"], file[f"y_{part}"]
+        images, labels = file[f"x_{part}"][:count], file[f"y_{part}"][:count]
     return images.reshape(len(images), -1) / 255.0, labels.astype(np.int64)
 
 
@@ -75,8 +77,7 @@ def cross_entropy(params: Mapping[str, ArrayLike], images: Array, labels: NDArra
 
 def loss(params: Mapping[str, ArrayLike]) -> float:
     """Give the loss on the first 10 000 training digits: what recordings hold as ``loss``."""
-    images, labels = digits("train")
-    return cross_entropy(params, images[:SAMPLE], labels[:SAMPLE])
+    return cross_entropy(params, *digits("train", SAMPLE))
 
 
 def full_training_loss(params: Mapping[str, ArrayLike]) -> float:

@@ -22,6 +22,7 @@ from loss import loss
 import koopscope
 
 WINDOW, LEAD = 10_000, 2_500
+TUNING_RUNS = 5
 FITS: dict[str, dict[str, Any]] = {
     "auto": {"method": "auto", "lead": LEAD},
     "paper, node": {"partition": "node", "method": "paper"},
@@ -100,11 +101,11 @@ def recordings(folder: Path) -> Iterator[xr.Dataset]:
         yield koopscope.open_trajectory(path)
 
 
-def print_fits(folder: Path) -> np.ndarray:
+def print_fits(folder: Path, names: list[str]) -> np.ndarray:
     """Judge koopscope's own methods on a set; returns the errors of ``auto``, one a run."""
     errors = np.empty(0)
-    for name, settings in FITS.items():
-        rows = [judge_fit(run, settings) for run in recordings(folder)]
+    for name in names:
+        rows = [judge_fit(run, FITS[name]) for run in recordings(folder)]
         figures = {key: np.array([row[key] for row in rows]) for key in rows[0]}
         line = {key: float(np.median(figures[key])) for key in ("relative_l2", "error_to_evolution")}
         line |= {"worst": float(figures["relative_l2"].max()), "linear": float(np.median(figures["linear"]))}
@@ -131,6 +132,7 @@ def print_fits(folder: Path) -> np.ndarray:
 def print_peers(folder: Path, ours: np.ndarray) -> None:
     """Judge the peers on a set, each at the settings that served it best on other seeds."""
     tuning = [snapshots(run, peers.STRIDE) for run in recordings(folder.with_name(f"{folder.name}_dev"))]
+    tuning = tuning[:TUNING_RUNS]
     judged = [snapshots(run, peers.STRIDE) for run in recordings(folder)]
     n_window, n_lead = WINDOW // peers.STRIDE, LEAD // peers.STRIDE
     for name, method in peers.PEERS.items():
@@ -148,13 +150,13 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
-    parser.add_argument("--peers", action="store_true", help="judge PyDMD and an autoregression too")
+    parser.add_argument("--peers", action="store_true", help="judge auto against PyDMD and an autoregression")
     parser.add_argument("--only", nargs="*", help="sets to judge")
     given = parser.parse_args()
     for folder in sorted(path for path in given.runs.iterdir() if path.is_dir()):
         if folder.name.endswith("_dev") or (given.only and folder.name not in given.only):
             continue
-        ours = print_fits(folder)
+        ours = print_fits(folder, ["auto"] if given.peers else list(FITS))
         if given.peers:
             print_peers(folder, ours)
 

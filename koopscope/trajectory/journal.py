@@ -86,6 +86,8 @@ class Journal:
     ) -> None:
         """Make the file with its header."""
         self.path = path
+        self.run_id = run_id
+        self.first_row = first_row
         self.rows = 0
         self.limit = limit
         self._format = record_format

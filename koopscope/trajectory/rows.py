@@ -49,6 +49,8 @@ class RowPacker:
         Tells which tensors are recorded at all.
     tied
         Second names of tied tensors, which are offered with every row and recorded under their first.
+    runs
+        Number of runs recorded together, in a leading axis of tensors and metrics; ``None``: one, without.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class RowPacker:
         metrics: tuple[str, ...],
         selection: Selection,
         tied: Iterable[str] = (),
+        runs: int | None = None,
     ) -> None:
         """Lay out the record."""
         self._where = where
@@ -67,7 +70,8 @@ class RowPacker:
         self._tied = frozenset(tied)
         self._kept = frozenset(kind.source for kind in tensors)
         self._offered = self._kept
-        scalars = [Field(fmt.STEP, "<i8", ()), *(Field(name, "<f8", ()) for name in metrics)]
+        self._metric_shape = () if runs is None else (runs,)
+        scalars = [Field(fmt.STEP, "<i8", ()), *(Field(name, "<f8", self._metric_shape) for name in metrics)]
         values = [Field(kind.name, kind.dtype.newbyteorder("<").str, kind.shape) for kind in tensors]
         self.record_format = RecordFormat((*scalars, *values))
         self._record = np.zeros(self.record_format.nbytes, np.uint8)
@@ -77,7 +81,7 @@ class RowPacker:
         self._large = {field.name: start for field, start in starts if field.nbytes >= _LARGE_BYTES}
 
     def pack(
-        self, row: int, step: int, tensors: Mapping[str, Any], metrics: Mapping[str, float]
+        self, row: int, step: int, tensors: Mapping[str, Any], metrics: Mapping[str, Any]
     ) -> list[Piece]:
         """Give the pieces of one row's record, up to its seal; they hold until the next row is packed.
 
@@ -103,12 +107,13 @@ class RowPacker:
             begin = start + array.nbytes
         pieces.append(Piece(self._record[begin : self.record_format.offsets[-1]], shared=False))
         for name in self._metrics:
-            self._views[name][...] = as_scalar(self._where, name, metrics.get(name, np.nan))
+            value = metrics[name] if name in metrics else np.full(self._metric_shape, np.nan)
+            self._views[name][...] = as_metric(self._where, name, value, self._metric_shape)
         self._views[fmt.STEP][...] = step
         self.record_format.begin(self._record, row)
         return pieces
 
-    def _check_names(self, tensors: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def _check_names(self, tensors: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
         if tensors.keys() != self._offered:
             kept = {
                 source
@@ -135,8 +140,8 @@ def is_kept(source: str, selection: Selection) -> bool:
     return not is_buffer(source) and selection.keeps(clean(source))
 
 
-def as_scalar(where: object, name: str, value: Any) -> float:
-    """Give a metric as a number.
+def as_metric(where: object, name: str, value: Any, shape: tuple[int, ...]) -> float | NDArray[np.float64]:
+    """Give a metric as a number, or as numbers of a shape.
 
     Raises
     ------
@@ -144,9 +149,14 @@ def as_scalar(where: object, name: str, value: Any) -> float:
         Where it is none.
     """
     try:
-        return float(value)
+        if not shape:
+            return float(value)
+        numbers = np.asarray(_as_array(name, value), np.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TrajectoryError(f"{where}: metric {name!r}: expected a number ({error})") from error
+    if numbers.shape != shape:
+        raise TrajectoryError(f"{where}: metric {name!r}: expected shape {shape}, got {numbers.shape}")
+    return numbers
 
 
 def as_floats(source: str, value: Any) -> tuple[NDArray[Any], str]:

@@ -18,7 +18,7 @@ def unclosed(path, rows, block=64):
     writer = TrajectoryWriter(path, layout="torch", block_steps=block)
     for step in range(rows):
         writer.append(step, tensors(step), loss=loss(step))
-    writer._folder.drain()
+    writer._rows._folder.drain()
     del writer
     return only_journal(path)
 
