@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import xarray as xr
 
 import koopscope
 from koopscope.errors import ResultError
 from koopscope.summary import describe_fit, describe_verification
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _HEADINGS = ("layer", "groups", "weights", "spectral radius")
 _FIGURES = ("error_to_evolution", "skill_hold", "skill_linear", "verdict")
@@ -50,7 +47,7 @@ class DatasetAccessor:
         """Tabulate what the recording holds; see `koopscope.inspect`."""
         return koopscope.inspect(self._dataset, **settings)
 
-    def plot_eigs(self, **settings: Any) -> Axes:
+    def plot_eigs(self, **settings: Any) -> Any:
         """Draw a spectrum; see `koopscope.plot_eigs`."""
         return koopscope.plot_eigs(self._dataset, **settings)
 
@@ -95,19 +92,19 @@ class DataTreeAccessor:
         """Write a page of HTML; see `koopscope.report`."""
         return koopscope.report(self._tree, path, **settings)
 
-    def plot_eigs(self, **settings: Any) -> Axes:
+    def plot_eigs(self, **settings: Any) -> Any:
         """Draw the eigenvalues of a fit; see `koopscope.plot_eigs`."""
         return koopscope.plot_eigs(self._tree, **settings)
 
-    def plot_modes(self, tensor: str | None = None, **settings: Any) -> Axes:
+    def plot_modes(self, tensor: str | None = None, **settings: Any) -> Any:
         """Draw a mode in the shape of a tensor; see `koopscope.plot_modes`."""
         return koopscope.plot_modes(self._tree, tensor, **settings)
 
-    def plot_error_vs_evolution(self, **settings: Any) -> Axes:
+    def plot_error_vs_evolution(self, **settings: Any) -> Any:
         """Draw the errors of a verification; see `koopscope.plot_error_vs_evolution`."""
         return koopscope.plot_error_vs_evolution(self._tree, **settings)
 
-    def plot_weights(self, **settings: Any) -> Axes:
+    def plot_weights(self, **settings: Any) -> Any:
         """Draw weights of a verification over steps; see `koopscope.plot_weights`."""
         return koopscope.plot_weights(self._tree, **settings)
 
