@@ -10,10 +10,11 @@ import numpy.typing as npt
 import xarray as xr
 
 from koopscope.errors import UsageError, WindowError
+from koopscope.hindcast import Candidate
 from koopscope.operators import Floats
 from koopscope.partition import Partition
 from koopscope.progress import Listener, listener
-from koopscope.race import Candidate, Race, run_race
+from koopscope.race import Race, run_race
 from koopscope.statistics import IncrementGrams, Statistics, collect, gram_about_last
 from koopscope.variables import check
 
@@ -25,9 +26,9 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a race decided: the candidate in words and units of training steps, and its record."""
+    """What a race decided: the fits whose mean forecasts, in units of training steps, and their record."""
 
-    candidate: Candidate
+    fits: tuple[Candidate, ...]
     partition: str
     lag: int
     table: xr.Dataset
@@ -112,7 +113,7 @@ def judge(statistics: Statistics, *, lead: int | None, tolerance: float, tell: L
     tell("racing candidates", 1, 1)
     winner = race.candidates[race.chosen]
     table = _table(statistics, race, names, tolerance)
-    return Verdict(winner, names[winner.partition], winner.multiple * window.lag, table)
+    return Verdict(race.fits, names[winner.partition], winner.multiple * window.lag, table)
 
 
 def raced_grams(statistics: Statistics) -> tuple[list[str], list[Floats]]:
@@ -171,6 +172,7 @@ def _table(statistics: Statistics, race: Race, names: list[str], tolerance: floa
     attrs = {
         "koopscope_result": "backtest",
         "chosen": {name: values[race.chosen] for name, values in columns.items()},
+        "members": [{"delays": fit.delays, "rtol": fit.rtol, "window_share": fit.share} for fit in race.fits],
         "tolerance": tolerance,
         "horizon": horizon,
         "horizon_censored": bool(within.size == race.leads.size),

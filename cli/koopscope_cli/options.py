@@ -66,8 +66,8 @@ class FitSettings:
     method: Annotated[
         str,
         Parameter(
-            help="affine (centred, truncated), paper (as Dogra & Redman published it), or auto (whatever a "
-            "backtest on the window chooses)."
+            help="affine (centred, truncated), ridge, tls, fb or optimised (other estimators of the same), "
+            "paper (as Dogra & Redman published it), or auto (whatever a backtest on the window chooses)."
         ),
     ] = "affine"
     t1: Annotated[
@@ -81,7 +81,7 @@ class FitSettings:
         int | None,
         Parameter(
             help="Training steps from snapshot to snapshot [default: one recorded spacing for paper, a "
-            "hundredth of the window for affine]."
+            "hundredth of the window for others]."
         ),
     ] = None
     delays: Annotated[int, Parameter(help="Snapshots stacked into one state.")] = 1
@@ -91,7 +91,10 @@ class FitSettings:
     rtol: Annotated[
         float | None, Parameter(help="Drop directions below this share of the largest singular value.")
     ] = None
-    rank: Annotated[int | None, Parameter(help="Keep at most this many directions (affine).")] = None
+    rank: Annotated[int | None, Parameter(help="Keep at most this many directions.")] = None
+    stabilise: Annotated[
+        bool, Parameter(help="Shrink the operators as far as the window's last quarter asks for it.")
+    ] = False
 
 
 @Parameter(name="*", group=_RECORDING)

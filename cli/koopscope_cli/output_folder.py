@@ -17,6 +17,7 @@ FIT, FORECAST, SUMMARY = "fit.zarr", "forecast.zarr", "summary.json"
 EIGENVALUES, ERRORS = "eigenvalues.png", "error_vs_evolution.png"
 MARK = "koopscope_output"  # key of summary.json; its value is the version of the folder's form
 _MEMBERS = {FIT, FORECAST, SUMMARY, EIGENVALUES, ERRORS}
+PICTURES = (".png", ".pdf", ".svg")
 _ELSEWHERE = "choose another place with -o"
 
 
@@ -86,6 +87,35 @@ def claim_forecast(target: Path, *, replace: bool) -> Path:
         raise OutputExistsError(f"{target} is no forecast of koopscope and stays as it is; {_ELSEWHERE}")
     if not replace:
         raise OutputExistsError(f"{target} holds a forecast; --overwrite replaces it, or {_ELSEWHERE}")
+    return place
+
+
+def claim_file(target: Path, *, suffixes: tuple[str, ...], overwrite: bool) -> Path:
+    """Check, before any work, that a file may be written at ``target``; only a file is ever replaced.
+
+    Parameters
+    ----------
+    target
+        Where the file shall be.
+    suffixes
+        Endings its name may have.
+    overwrite
+        What ``--overwrite`` says.
+
+    Raises
+    ------
+    OutputExistsError
+        If something is there that must stay.
+    UsageError
+        If the place cannot be written to, or its name ends otherwise.
+    """
+    place = target.resolve()
+    if place.suffix.lower() not in suffixes:
+        raise UsageError(f"{target}: expected a name that ends in {', '.join(suffixes)}")
+    _require_writable(place)
+    if place.is_dir() or (place.exists() and not overwrite):
+        held = "is a folder" if place.is_dir() else "exists; --overwrite replaces it"
+        raise OutputExistsError(f"{target} {held}, or {_ELSEWHERE}")
     return place
 
 

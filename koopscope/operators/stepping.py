@@ -26,9 +26,11 @@ def states_at(operators: Floats, displacement: Floats, leads: npt.NDArray[np.flo
     """
     whole, remainder = np.divmod(leads, lag)
     below = whole.astype(np.int64)
-    counts, position = np.unique(np.concatenate([below, below + (remainder > 0)]), return_inverse=True)
     # A diverging operator overflows here; the caller deals with the infinities it leaves.
     with np.errstate(over="ignore", invalid="ignore"):
+        if not remainder.any():
+            return affine_steps(operators, displacement, below)
+        counts, position = np.unique(np.concatenate([below, below + (remainder > 0)]), return_inverse=True)
         states = affine_steps(operators, displacement, counts)
         share = (remainder / lag)[None, :, None]
         lower, upper = states[:, position[: leads.size]], states[:, position[leads.size :]]
