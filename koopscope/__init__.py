@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from koopscope import errors as errors
     from koopscope import progress as progress
     from koopscope import recipes as recipes
+    from koopscope import summary as summary
+    from koopscope import verdicts as verdicts
     from koopscope.backtesting import backtest as backtest
+    from koopscope.comparison import compare as compare
+    from koopscope.comparison import permutation_test as permutation_test
     from koopscope.ensembles import ensemble as ensemble
     from koopscope.ensembles import quantiles as quantiles
     from koopscope.errors import KoopscopeError as KoopscopeError
@@ -26,11 +30,15 @@ if TYPE_CHECKING:
     from koopscope.fitting import fit as fit
     from koopscope.forecasting import predict as predict
     from koopscope.partition import Partition as Partition
+    from koopscope.plots import plot_distance as plot_distance
     from koopscope.plots import plot_eigs as plot_eigs
     from koopscope.plots import plot_error_vs_evolution as plot_error_vs_evolution
     from koopscope.plots import plot_loss as plot_loss
     from koopscope.plots import plot_skill as plot_skill
     from koopscope.plots import plot_weights as plot_weights
+    from koopscope.pruning import end_point as end_point
+    from koopscope.pruning import prune as prune
+    from koopscope.reporting import report as report
     from koopscope.results import load as load
     from koopscope.results import save as save
     from koopscope.spectra import spectrum as spectrum
@@ -51,27 +59,33 @@ _HOMES = {
     "TrajectoryWriter": "koopscope.trajectory",
     "backtest": "koopscope.backtesting",
     "collect": "koopscope.statistics",
+    "compare": "koopscope.comparison",
     "convert": "koopscope.trajectory",
+    "end_point": "koopscope.pruning",
     "ensemble": "koopscope.ensembles",
     "export": "koopscope.exporting",
     "fit": "koopscope.fitting",
     "inspect": "koopscope.trajectory",
     "load": "koopscope.results",
     "open_trajectory": "koopscope.trajectory",
+    "permutation_test": "koopscope.comparison",
+    "plot_distance": "koopscope.plots",
     "plot_eigs": "koopscope.plots",
     "plot_error_vs_evolution": "koopscope.plots",
     "plot_loss": "koopscope.plots",
     "plot_skill": "koopscope.plots",
     "plot_weights": "koopscope.plots",
     "predict": "koopscope.forecasting",
+    "prune": "koopscope.pruning",
     "quantiles": "koopscope.ensembles",
+    "report": "koopscope.reporting",
     "save": "koopscope.results",
     "spectrum": "koopscope.spectra",
     "state_dict": "koopscope.exporting",
     "verify": "koopscope.verification",
 }
 
-_MODULES = ("errors", "progress", "recipes")
+_MODULES = ("errors", "progress", "recipes", "summary", "verdicts")
 
 __all__ = sorted([*_HOMES, *_MODULES])
 

@@ -25,6 +25,8 @@ from koopscope.verification import LossFunction, verify
 Run = str | os.PathLike[str] | xr.Dataset
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+# What one recording may raise without losing hours of work on the others.
+_SURVIVABLE = (KoopscopeError, OSError, MemoryError, np.linalg.LinAlgError)
 _WORTHLESS = ("t_eq", "t_eq_ratio", "t_eq_filtered", "t_eq_ratio_filtered", "speed_up")
 _DIVERGED = ("relative_l2", "error_to_evolution", "loss_forecast", "loss_filtered")
 
@@ -95,13 +97,15 @@ def ensemble(
         settings = {**settings, "lead": int(np.max(lead))}
     judging = {"loss": loss, "metric": metric, "smooth": smooth, "drop": drop}
     done: dict[str, xr.Dataset] = {}
-    errors: dict[str, KoopscopeError] = {}
+    errors: dict[str, Exception] = {}
     for number, (name, run) in enumerate(runs.items()):
         tell("fitting runs", number, len(runs))
         try:
-            dataset = run if isinstance(run, xr.Dataset) else open_trajectory(Path(run), **(opening or {}))
+            dataset = (
+                run if isinstance(run, xr.Dataset) else open_trajectory(os.fspath(run), **(opening or {}))
+            )
             done[name] = _figures(dataset, partition, lead, judging, seconds_per_step, settings)
-        except KoopscopeError as error:
+        except _SURVIVABLE as error:
             errors[name] = error
             tell(f"{name} failed: {error}", 0, 0)
             continue
@@ -219,16 +223,19 @@ def _figures(
     return figures.drop_vars("step")
 
 
-def _combined(
-    names: list[str], done: dict[str, xr.Dataset], errors: Mapping[str, KoopscopeError]
-) -> xr.Dataset:
+def _combined(names: list[str], done: dict[str, xr.Dataset], errors: Mapping[str, Exception]) -> xr.Dataset:
     first = next(iter(done.values()))
     runs = xr.Variable(("run",), np.array(list(done), dtype=object))
     together = xr.concat(list(done.values()), dim=runs, join="exact", combine_attrs="drop_conflicts")
     empty: dict[Any, Any] = {"b": False, "i": 0}
     fill = {name: empty.get(values.dtype.kind, np.nan) for name, values in together.data_vars.items()}
     whole = together.reindex(run=np.array(names, dtype=object), fill_value=fill)
-    problems: list[str] = [f"{errors[name].code}: {errors[name]}" if name in errors else "" for name in names]
+    problems = [_problem(errors[name]) if name in errors else "" for name in names]
     whole["problem"] = ("run", np.array(problems, dtype=object))
     whole.attrs = {"koopscope_result": "ensemble", **first.attrs, **together.attrs, "failed": list(errors)}
     return check(whole)
+
+
+def _problem(error: Exception) -> str:
+    code = error.code if isinstance(error, KoopscopeError) else type(error).__name__
+    return f"{code}: {error}"

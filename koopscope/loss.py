@@ -58,10 +58,8 @@ def loss_figures(
     recorded = _recorded_loss(trajectory, metric)
     if recorded is not None:
         _require_mean(smooth, recorded.size)
-    at_t2 = _evaluate(loss, weights, flat["t2"])
+    at_t2 = checked_loss(loss, weights, flat["t2"], trajectory, t2, metric=metric)
     steps = trajectory["step"].to_numpy().astype(np.int64)
-    if recorded is not None:
-        _require_agreement(at_t2, float(recorded[np.searchsorted(steps, t2)]), t2)
     found = {name: _losses(loss, weights, rows) for name, rows in flat.items() if name != "t2"}
     data: dict[str, Any] = {f"loss_{name}": (("lead",), values) for name, values in found.items()}
     data["loss_at_t2"] = ((), at_t2)
@@ -83,15 +81,46 @@ def loss_figures(
     return check(xr.Dataset(data, coords={"step_recorded": steps}, attrs=attrs))
 
 
+def checked_loss(
+    loss: Callable[[Mapping[str, npt.NDArray[Any]]], float],
+    weights: WeightVector,
+    last: Floats,
+    trajectory: xr.Dataset | None,
+    t2: int,
+    *,
+    metric: str = METRIC,
+) -> float:
+    """Evaluate a loss at w(t2), and refuse it where it disagrees with the recorded one.
+
+    Raises
+    ------
+    LossError
+        If the callable fails, returns no number, or disagrees.
+    """
+    value = evaluate_loss(loss, weights, last)
+    recorded = None if trajectory is None else _recorded_loss(trajectory, metric)
+    if trajectory is not None and recorded is not None:
+        steps = trajectory["step"].to_numpy().astype(np.int64)
+        _require_agreement(value, float(recorded[np.searchsorted(steps, t2)]), t2)
+    return value
+
+
 def _losses(
     loss: Callable[[Mapping[str, npt.NDArray[Any]]], float], weights: WeightVector, rows: Floats
 ) -> Floats:
-    return np.array([_evaluate(loss, weights, row) for row in rows])
+    return np.array([evaluate_loss(loss, weights, row) for row in rows])
 
 
-def _evaluate(
+def evaluate_loss(
     loss: Callable[[Mapping[str, npt.NDArray[Any]]], float], weights: WeightVector, row: Floats
 ) -> float:
+    """Evaluate a loss at one row of flat weights; NaN where these are not finite.
+
+    Raises
+    ------
+    LossError
+        If the callable fails or returns no number.
+    """
     if not np.isfinite(row).all():
         return float("nan")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from koopscope.errors import ResultError
 from koopscope.fit_tree import fitted_blocks, require_kind
 from koopscope.variables import check
 
@@ -83,3 +84,22 @@ def spectrum(fit: xr.DataTree) -> xr.Dataset:
     }
     table = xr.Dataset({name: ("eigenvalue", values) for name, values in columns.items()}, coords, attrs)
     return check(table)
+
+
+def as_spectrum(result: object) -> xr.Dataset:
+    """Take a spectrum as it is, and list that of a fit.
+
+    Raises
+    ------
+    ResultError
+        If ``result`` is neither.
+    """
+    kind = result.attrs.get("koopscope_result") if isinstance(result, (xr.DataTree, xr.Dataset)) else None
+    if isinstance(result, xr.DataTree) and kind == "fit":
+        return spectrum(result)
+    if isinstance(result, xr.Dataset) and kind == "spectrum":
+        return result
+    what = f"a {kind} result" if kind else f"a {type(result).__name__}"
+    raise ResultError(
+        f"expected a fit or a spectrum, got {what}; koopscope.fit(...) and koopscope.spectrum(...) make one"
+    )

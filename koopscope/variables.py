@@ -26,9 +26,15 @@ DIMS = {
     "forecast": "fit, the baselines hold, linear and (where rows are averaged) mean, and filtered",
     "tensor": "tensors of a recording",
     "candidate": "settings in a backtest's race",
-    "run": "recordings of an ensemble",
+    "run": "recordings of an ensemble, or trainings recorded together",
     "quantile": "shares of the runs of an ensemble",
     "origin": "training steps that a backtest takes for t2",
+    "criterion": "how weights are ranked for pruning",
+    "item": "runs, or layers of runs, that are compared",
+    "item_other": "the same once more",
+    "permutation": "relabellings of the items of a comparison",
+    "label": "labels of a comparison, such as optimisers",
+    "label_other": "the same once more",
 }
 
 
@@ -107,6 +113,13 @@ VARIABLES = {
     ),
     "t_eq_ratio": Variable(("lead",), "f", "", "t_eq / lead"),
     "t_eq_censored": Variable(("lead",), "b", "", "not reached inside the recording: t_eq is a lower bound"),
+    "distance": Variable(
+        ("item", "item_other"), "f", "", "mean way between eigenvalues per lag, optimally matched"
+    ),
+    "p_value": Variable((), "f", "", "(b + 1) / (m + 1): b of m relabellings are as far apart"),
+    "statistic": Variable((), "f", "", "pseudo-F: distance between labels over distance within"),
+    "permuted_statistic": Variable(("permutation",), "f", "", "the statistic of every relabelling"),
+    "mean_distance": Variable(("label", "label_other"), "f", "", "mean distance between two items"),
     "speed_up": Variable(
         ("lead",), "f", "", "time of t_eq optimiser steps over the time to read, fit and forecast"
     ),

@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "versions",
     "errors",
+    "verdicts",
+    "summary",
     "variables",
     "progress",
     "parallel",
@@ -49,8 +51,11 @@ ORDER = [
     "verification",
     "ensembles",
     "spectra",
+    "comparison",
+    "pruning",
     "results",
     "plots",
+    "reporting",
 ]
 
 # Which folders may import a heavy library; `{}` is the whole list of places.
@@ -59,6 +64,8 @@ HOMES = {
     "zarr": {"trajectory", "results"},
     "h5py": {"trajectory", "results"},
     "matplotlib": {"plots"},
+    "bokeh": {"reporting"},
+    "jinja2": {"reporting"},
     "dask": {"parallel"},
     "torch": set(),
     "jax": set(),
@@ -182,7 +189,7 @@ def test_wheel__holds_exactly_the_files_of_the_tree():
         pytest.skip("koopscope is not installed here; python -m pip install . first")
     installed = found[0].files or []
     files = {str(file): file for file in installed if file.parts[0] in ("koopscope", "koopscope_cli")}
-    files = {name: file for name, file in files.items() if file.suffix in (".py", ".typed")}
+    files = {name: file for name, file in files.items() if file.suffix in (".py", ".typed", ".j2")}
     if not files:
         pytest.skip("koopscope is installed editable: there are no copies to compare")
     tree = {
@@ -190,7 +197,7 @@ def test_wheel__holds_exactly_the_files_of_the_tree():
         for base in (ROOT, ROOT / "cli")
         for folder in ("koopscope", "koopscope_cli")
         for path in (base / folder).rglob("*")
-        if path.suffix in (".py", ".typed")
+        if path.suffix in (".py", ".typed", ".j2")
     }
     assert set(files) == set(tree)
     for name, path in tree.items():

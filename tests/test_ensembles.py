@@ -53,6 +53,15 @@ def test_ensemble__a_failed_run_is_named_and_loses_no_other(runs, tmp_path):
     np.testing.assert_array_equal(again["relative_l2"], table["relative_l2"])
 
 
+def test_ensemble__survives_a_disk_that_fails(runs, monkeypatch):
+    def broken(path, **_):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr("koopscope.ensembles.open_trajectory", broken)
+    table = koopscope.ensemble({"a": "a.zarr", "b": runs["seed 0"]}, "node", t2=300, lag=10)
+    assert table["problem"].values.tolist() == ["OSError: the disk is gone", ""]
+
+
 def test_ensemble__speed_up_is_time_of_steps_over_time_of_forecast(runs):
     run = runs["seed 0"]
     same = {"a": run, "b": run}

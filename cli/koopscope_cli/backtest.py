@@ -10,6 +10,7 @@ from cyclopts import Parameter, validators
 import koopscope
 from koopscope_cli import summary, tables, verdicts
 from koopscope_cli.options import Json, RecordingOptions, TrajectoryPath
+from koopscope_cli.place import absolute
 from koopscope_cli.progress import at_work
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def backtest(
             run, partition, t1=t1, t2=t2, lead=lead, average=average, tolerance=tolerance, progress=tell
         )
     figures = {
-        "input": str(trajectory.resolve()),
+        "input": absolute(trajectory),
         **{name: race.attrs[name] for name in ("t1", "t2", "average")},
         **summary.backtest_figures(race),
         "candidates": _listed(race, top),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -16,6 +15,8 @@ from koopscope_cli.options import Drop, FitSettings, Json, Loss, Metric, Output,
 from koopscope_cli.progress import at_work
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import xarray as xr
     from rich.table import Table
 
@@ -37,7 +38,7 @@ _FIGURES = {
 
 
 def ensemble(
-    *trajectories: Annotated[Path, Parameter(help="Recordings, one a run.")],
+    *trajectories: Annotated[str, Parameter(help="Recordings, one a run.")],
     settings: FitSettings | None = None,
     lead: Annotated[
         int | None,

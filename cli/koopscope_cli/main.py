@@ -27,6 +27,8 @@ _COMMANDS = {
     "ensemble": "Fit and verify many recordings under the same settings; medians over them.",
     "backtest": "Race settings on the window itself, and predict the error of the best.",
     "spectrum": "List the eigenvalues of a stored fit and what they mean in training steps.",
+    "prune": "Mask the weights whose predicted end points are smallest.",
+    "compare": "Measure how far apart the spectra of stored fits are.",
 }
 _FAILED, _INTERRUPTED, _TERMINATED = 1, 130, 143
 _DEBUG = "KOOPSCOPE_DEBUG"

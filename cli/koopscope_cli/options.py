@@ -11,7 +11,11 @@ from cyclopts import Group, Parameter
 _FITTING = Group("Fitting", sort_key=1)
 _RECORDING = Group("Recording", sort_key=2)
 
-TrajectoryPath = Annotated[Path, Parameter(help="A recording: a Zarr store of TrajectoryWriter, or HDF5.")]
+# Text, as a path would make one slash of the two in a URL.
+TrajectoryPath = Annotated[
+    str,
+    Parameter(help="A recording: a Zarr store of TrajectoryWriter, here or at a URL, HDF5, checkpoints."),
+]
 FitPath = Annotated[Path, Parameter(help="The folder that `koopscope fit` wrote, or a fit.zarr.")]
 Json = Annotated[bool, Parameter(help="Print one JSON object on stdout, and nothing else there.")]
 Overwrite = Annotated[bool, Parameter(help="Replace what koopscope made there earlier; never anything else.")]
@@ -39,6 +43,9 @@ Leads = Annotated[list[int], Parameter(consume_multiple=True)]
 Layout = Annotated[
     str | None,
     Parameter(help="Order of the axes, where the recording does not tell it right: torch, keras, flax, ..."),
+]
+Run = Annotated[
+    int | None, Parameter(help="Number of the run, from 0, where a recording holds many [default: all].")
 ]
 Globs = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 
@@ -98,3 +105,4 @@ class RecordingOptions:
     layout: Layout = None
     include: Annotated[Globs, Parameter(help="Open only tensors that match a glob such as 'fc*'.")] = None
     exclude: Annotated[Globs, Parameter(help="Leave out tensors that match a glob.")] = None
+    run: Run = None

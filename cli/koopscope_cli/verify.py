@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -20,7 +19,7 @@ def verify(
     /,
     *,
     trajectory: Annotated[
-        Path | None, Parameter(help="The recording [default: where it was when it was fitted].")
+        str | None, Parameter(help="The recording [default: where it was when it was fitted].")
     ] = None,
     lead: Annotated[
         Leads | None, Parameter(help="Recorded steps after t2, one or several [default: the last].")

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from koopscope.plots.distance import plot_distance as plot_distance
     from koopscope.plots.eigs import plot_eigs as plot_eigs
     from koopscope.plots.error import plot_error_vs_evolution as plot_error_vs_evolution
     from koopscope.plots.loss import plot_loss as plot_loss
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from koopscope.plots.weights import plot_weights as plot_weights
 
 _HOMES = {
+    "plot_distance": "koopscope.plots.distance",
     "plot_eigs": "koopscope.plots.eigs",
     "plot_error_vs_evolution": "koopscope.plots.error",
     "plot_loss": "koopscope.plots.loss",
