@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from koopscope.errors import MemoryBudgetError, UsageError
@@ -149,13 +150,13 @@ def dask_client(scheduler: str) -> Iterator[Any]:
         If dask is not installed, or nobody answers at the address.
     """
     try:
-        from distributed import Client, LocalCluster
+        distributed = import_module("distributed")
     except ImportError as error:
         message = f"scheduler needs dask ({error}): pip install 'koopscope[distributed]'"
         raise UsageError(message) from error
     if scheduler != "local":
         try:
-            client = Client(scheduler)
+            client = distributed.Client(scheduler)
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"no dask scheduler answers at {scheduler!r} ({error}); start one, or use local"
@@ -166,7 +167,8 @@ def dask_client(scheduler: str) -> Iterator[Any]:
     # One thread a worker, in dask and in the kernels: processes are what runs in parallel here.
     settings = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     workers = {"n_workers": n_cores(), "threads_per_worker": 1, "env": settings}
-    with LocalCluster(processes=True, dashboard_address=None, **workers) as local, Client(local) as client:
+    cluster = distributed.LocalCluster(processes=True, dashboard_address=None, **workers)
+    with cluster, distributed.Client(cluster) as client:
         yield client
 
 

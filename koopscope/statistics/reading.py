@@ -76,7 +76,7 @@ class Batch:
         n_bytes = min(share, max(BLOCK_BYTES, CHUNK_ROWS * row_bytes))
         runs = max(1, n_bytes // (row_bytes * self.rows_per_run))
         # Powers of two, as runs are: borders of blocks are then borders of recorded chunks.
-        return self.rows_per_run << (int(runs).bit_length() - 1)
+        return int(self.rows_per_run << (int(runs).bit_length() - 1))
 
 
 @dataclass(frozen=True)
