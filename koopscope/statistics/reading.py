@@ -94,7 +94,7 @@ class RowBlock:
     @property
     def stop(self) -> int:
         """Row after the last."""
-        return self.start + self.rows.shape[0]
+        return self.start + int(self.rows.shape[0])
 
     def runs(self, first: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         """Give the runs of the block from a row on, each with its first row."""
