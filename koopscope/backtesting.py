@@ -74,8 +74,9 @@ def backtest(
     xr.Dataset
         ``backtest_error(candidate, origin, lead)`` and its ``score(candidate)``; ``predicted_error(lead)``,
         the worst of the origins for the winner, and ``error_bound(lead)``, twice that. Attributes:
-        ``chosen`` with the winner's settings, ``horizon``, the largest lead whose bound stays within
-        ``tolerance`` (0 if none does), and ``horizon_censored`` where that is the largest lead tried.
+        ``chosen`` with the winner's settings, ``horizon``, the largest lead up to which every bound
+        stays within ``tolerance`` (0 if none does), and ``horizon_censored`` where that is the largest
+        lead tried.
 
     Raises
     ------
@@ -145,9 +146,9 @@ def _table(statistics: Statistics, race: Race, names: list[str], tolerance: floa
     window = statistics.grid.window
     worst = race.worst()
     bound = BOUND * worst
-    within = np.flatnonzero(bound <= tolerance)
-    # The bound never falls with the lead, so those within it are the first ones.
-    horizon = int(race.leads[within[-1]] * window.lag) if within.size else 0
+    # Relative errors fall with the lead where a run oscillates: only leads before the first failure count.
+    n_within = int(np.argmin(np.append(bound <= tolerance, False)))
+    horizon = int(race.leads[n_within - 1] * window.lag) if n_within else 0
     candidates = race.candidates
     columns: dict[str, list[Any]] = {
         "kind": [candidate.kind for candidate in candidates],
@@ -175,7 +176,7 @@ def _table(statistics: Statistics, race: Race, names: list[str], tolerance: floa
         "members": [{"delays": fit.delays, "rtol": fit.rtol, "window_share": fit.share} for fit in race.fits],
         "tolerance": tolerance,
         "horizon": horizon,
-        "horizon_censored": bool(within.size == race.leads.size),
+        "horizon_censored": bool(n_within == race.leads.size),
         "t1": window.t1,
         "t2": window.t2,
         "average": window.average,

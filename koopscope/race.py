@@ -63,8 +63,8 @@ class Race:
         return scores(self.errors)
 
     def worst(self) -> Floats:
-        """Largest error of the chosen candidate over origins, never falling with the lead."""
-        return np.asarray(np.maximum.accumulate(self.errors[self.chosen].max(axis=0)))
+        """Largest error of the chosen candidate over origins, shape ``(lead,)``."""
+        return np.asarray(self.errors[self.chosen].max(axis=0))
 
 
 def scores(errors: Floats) -> Floats:

@@ -93,10 +93,11 @@ def _candidates(figures: dict[str, Any]) -> Table:
     }
     rows = []
     for item in figures["candidates"]:
-        fitted = item["kind"] == "affine"
-        settings = [str(item[name]) if fitted else "-" for name in ("partition", "lag", "delays")]
-        rtol = format(item["rtol"], "g") if fitted else "-"
-        share = format(item["window_share"], "g") if item["kind"] != "hold" else "-"
+        fitted, single = item["kind"] in ("affine", "mixture"), item["kind"] == "affine"
+        settings = [str(item[name]) if fitted else "-" for name in ("partition", "lag")]
+        settings.append(str(item["delays"]) if single else "-")
+        rtol = format(item["rtol"], "g") if single else "-"
+        share = format(item["window_share"], "g") if item["kind"] in ("affine", "linear") else "-"
         errors = [tables.number(item[name]) for name in ("score", "worst")]
         rows.append([item["kind"], *settings, rtol, share, *errors])
     return tables.table(

@@ -95,17 +95,17 @@ def snapshots(run: xr.Dataset, stride: int) -> np.ndarray:
     return np.concatenate(columns, axis=1).astype(np.float64)
 
 
-def recordings(folder: Path) -> Iterator[xr.Dataset]:
-    """Open the recordings of a set."""
-    for path in sorted(folder.glob("*.zarr")):
+def recordings(folder: Path, limit: int | None = None) -> Iterator[xr.Dataset]:
+    """Open the recordings of a set, or the first of them."""
+    for path in sorted(folder.glob("*.zarr"))[:limit]:
         yield koopscope.open_trajectory(path)
 
 
-def print_fits(folder: Path, names: list[str]) -> np.ndarray:
+def print_fits(folder: Path, names: list[str], limit: int | None) -> np.ndarray:
     """Judge koopscope's own methods on a set; returns the errors of ``auto``, one a run."""
     errors = np.empty(0)
     for name in names:
-        rows = [judge_fit(run, FITS[name]) for run in recordings(folder)]
+        rows = [judge_fit(run, FITS[name]) for run in recordings(folder, limit)]
         figures = {key: np.array([row[key] for row in rows]) for key in rows[0]}
         line = {key: float(np.median(figures[key])) for key in ("relative_l2", "error_to_evolution")}
         line |= {"worst": float(figures["relative_l2"].max()), "linear": float(np.median(figures["linear"]))}
@@ -129,16 +129,16 @@ def print_fits(folder: Path, names: list[str]) -> np.ndarray:
     return errors
 
 
-def print_peers(folder: Path, ours: np.ndarray) -> None:
+def print_peers(folder: Path, ours: np.ndarray, limit: int | None) -> None:
     """Judge the peers on a set, each at the settings that served it best on other seeds."""
-    tuning = [snapshots(run, peers.STRIDE) for run in recordings(folder.with_name(f"{folder.name}_dev"))]
-    tuning = tuning[:TUNING_RUNS]
-    judged = [snapshots(run, peers.STRIDE) for run in recordings(folder)]
+    others = folder.with_name(f"{folder.name}_dev")
+    tuning = [snapshots(run, peers.STRIDE) for run in recordings(others, TUNING_RUNS)]
+    judged = [snapshots(run, peers.STRIDE) for run in recordings(folder, limit)]
     n_window, n_lead = WINDOW // peers.STRIDE, LEAD // peers.STRIDE
     for name, method in peers.PEERS.items():
         settings = peers.tune(method, tuning, n_window, n_lead)
         errors = np.array([peers.error(method, settings, rows, n_window, n_lead) for rows in judged])
-        won = int(np.sum(ours <= errors)) if ours.size else 0
+        won = int(np.sum(ours <= errors))
         print(
             f"{folder.name:20} {name:28} relative_l2 {np.median(errors):.4g} worst {errors.max():.3g} "
             f"auto better in {won} of {errors.size} settings {settings}",
@@ -151,14 +151,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--peers", action="store_true", help="judge auto against PyDMD and an autoregression")
+    parser.add_argument("--limit", type=int, help="judge only the first so many recordings of each set")
     parser.add_argument("--only", nargs="*", help="sets to judge")
     given = parser.parse_args()
     for folder in sorted(path for path in given.runs.iterdir() if path.is_dir()):
         if folder.name.endswith("_dev") or (given.only and folder.name not in given.only):
             continue
-        ours = print_fits(folder, ["auto"] if given.peers else list(FITS))
+        ours = print_fits(folder, ["auto"] if given.peers else list(FITS), given.limit)
         if given.peers:
-            print_peers(folder, ours)
+            print_peers(folder, ours, given.limit)
 
 
 if __name__ == "__main__":

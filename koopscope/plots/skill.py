@@ -82,7 +82,7 @@ def plot_skill(
     style.label_log_axis(axes.yaxis)
     axes.set_xlabel("lead (training steps after t2)")
     axes.set_ylabel("|error| / |evolution|")
-    axes.legend(loc="lower right", fontsize=style.SMALL, framealpha=0.9)
+    style.legend_beside(axes, axes.get_legend_handles_labels()[0])
     style.title(axes, *lines)
     return axes
 
