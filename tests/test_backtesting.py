@@ -70,7 +70,7 @@ def test_backtest__prediction_is_the_worst_of_the_origins(race):
     best = int(np.argmin(race["score"].values))
     worst = race["backtest_error"][best].max("origin").values
     np.testing.assert_array_equal(race["predicted_error"], worst)
-    np.testing.assert_array_equal(race["error_bound"], 2 * race["predicted_error"])
+    np.testing.assert_array_equal(race["error_bound"], 2 * np.maximum.accumulate(worst))
     assert race["score"][best] == race["backtest_error"][best, :, -1].mean()
 
 
