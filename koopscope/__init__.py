@@ -8,6 +8,7 @@ The public names live here and are loaded on first use, so that importing koopsc
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from koopscope.ensembles import ensemble as ensemble
     from koopscope.ensembles import quantiles as quantiles
     from koopscope.errors import KoopscopeError as KoopscopeError
+    from koopscope.examples import example_recording as example_recording
     from koopscope.exporting import export as export
     from koopscope.exporting import state_dict as state_dict
     from koopscope.fitting import fit as fit
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from koopscope.plots import plot_eigs as plot_eigs
     from koopscope.plots import plot_error_vs_evolution as plot_error_vs_evolution
     from koopscope.plots import plot_loss as plot_loss
+    from koopscope.plots import plot_modes as plot_modes
     from koopscope.plots import plot_skill as plot_skill
     from koopscope.plots import plot_weights as plot_weights
     from koopscope.pruning import end_point as end_point
@@ -63,6 +66,7 @@ _HOMES = {
     "convert": "koopscope.trajectory",
     "end_point": "koopscope.pruning",
     "ensemble": "koopscope.ensembles",
+    "example_recording": "koopscope.examples",
     "export": "koopscope.exporting",
     "fit": "koopscope.fitting",
     "inspect": "koopscope.trajectory",
@@ -73,6 +77,7 @@ _HOMES = {
     "plot_eigs": "koopscope.plots",
     "plot_error_vs_evolution": "koopscope.plots",
     "plot_loss": "koopscope.plots",
+    "plot_modes": "koopscope.plots",
     "plot_skill": "koopscope.plots",
     "plot_weights": "koopscope.plots",
     "predict": "koopscope.forecasting",
@@ -96,6 +101,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'koopscope' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)
+    if "xarray" in sys.modules:  # what the function returns shall have .koop
+        import_module("koopscope.accessor")
     globals()[name] = value
     return value
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def ensemble(
     Parameters
     ----------
     trajectories
-        Paths or datasets, or a mapping of names to them. Paths are named by their stems.
+        Paths or datasets, or a mapping of names to them. Paths are named by their stems; runs that were
+        recorded together, as the dim ``run``, count one by one, as ``name[0]``, ``name[1]``, ...
     partition, settings
         As in `koopscope.fit`: ``method``, ``t1``, ``t2``, ``lag`` and so on.
     lead, loss, metric, smooth, drop
@@ -98,23 +100,24 @@ def ensemble(
     judging = {"loss": loss, "metric": metric, "smooth": smooth, "drop": drop}
     done: dict[str, xr.Dataset] = {}
     errors: dict[str, Exception] = {}
+    names: list[str] = []
     for number, (name, run) in enumerate(runs.items()):
         tell("fitting runs", number, len(runs))
-        try:
-            dataset = (
-                run if isinstance(run, xr.Dataset) else open_trajectory(os.fspath(run), **(opening or {}))
-            )
-            done[name] = _figures(dataset, partition, lead, judging, seconds_per_step, settings)
-        except _SURVIVABLE as error:
-            errors[name] = error
-            tell(f"{name} failed: {error}", 0, 0)
-            continue
-        if lead is None:
-            lead = done[name]["lead"].to_numpy().tolist()
+        for member, opened in _members(name, run, opening or {}).items():
+            names.append(member)
+            try:
+                dataset = opened()
+                done[member] = _figures(dataset, partition, lead, judging, seconds_per_step, settings)
+            except _SURVIVABLE as error:
+                errors[member] = error
+                tell(f"{member} failed: {error}", 0, 0)
+                continue
+            if lead is None:
+                lead = done[member]["lead"].to_numpy().tolist()
     tell("fitting runs", len(runs), len(runs))
     if not done:
         raise next(iter(errors.values()))
-    return _combined(list(runs), done, errors)
+    return _combined(names, done, errors)
 
 
 def quantiles(table: xr.Dataset, at: Sequence[float] = QUANTILES) -> xr.Dataset:
@@ -190,6 +193,21 @@ def _named(trajectories: Sequence[Run] | Mapping[str, Run]) -> dict[str, Run]:
     if not named:
         raise UsageError("an ensemble needs at least one run")
     return named
+
+
+def _members(name: str, run: Run, opening: Mapping[str, Any]) -> dict[str, Callable[[], xr.Dataset]]:
+    """Name the runs that were recorded together, and how to get each; one that cannot be opened is one."""
+    try:
+        dataset = run if isinstance(run, xr.Dataset) else open_trajectory(Path(run), **opening)
+    except _SURVIVABLE as error:
+        return {name: partial(_fail, error)}
+    if "run" not in dataset.dims:
+        return {name: lambda: dataset}
+    return {f"{name}[{index}]": partial(dataset.isel, run=index) for index in range(dataset.sizes["run"])}
+
+
+def _fail(error: Exception) -> xr.Dataset:
+    raise error
 
 
 def _figures(

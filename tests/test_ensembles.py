@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import koopscope
 from koopscope.errors import ResultError, UsageError, WindowError
@@ -51,6 +52,14 @@ def test_ensemble__a_failed_run_is_named_and_loses_no_other(runs, tmp_path):
     again = koopscope.load(tmp_path / "table.zarr")
     assert again["problem"].values.tolist() == table["problem"].values.tolist()
     np.testing.assert_array_equal(again["relative_l2"], table["relative_l2"])
+
+
+def test_ensemble__runs_recorded_together_count_one_by_one(runs):
+    together = xr.concat(list(runs.values()), dim="run", combine_attrs="override")
+    table = koopscope.ensemble({"all": together}, "node", t2=300, lag=10)
+    assert table["run"].values.tolist() == [f"all[{index}]" for index in range(4)]
+    plain = koopscope.ensemble(runs, "node", t2=300, lag=10)
+    np.testing.assert_array_equal(table["relative_l2"], plain["relative_l2"])
 
 
 def test_ensemble__survives_a_disk_that_fails(runs, monkeypatch):

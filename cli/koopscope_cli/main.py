@@ -19,6 +19,7 @@ from koopscope.errors import KoopscopeError, UsageError
 
 # Help texts stand here so that the list of commands imports none of them.
 _COMMANDS = {
+    "demo": "Fit the recording that comes with koopscope, and draw all there is to see.",
     "inspect": "Show what a recording holds, and what is odd about it.",
     "convert": "Copy a recording of any kind into a Zarr store that reads fast.",
     "fit": "Fit one operator a group of weights, and verify it on the rest of the recording.",
@@ -27,6 +28,7 @@ _COMMANDS = {
     "ensemble": "Fit and verify many recordings under the same settings; medians over them.",
     "backtest": "Race settings on the window itself, and predict the error of the best.",
     "spectrum": "List the eigenvalues of a stored fit and what they mean in training steps.",
+    "report": "Write one page of HTML about a stored fit.",
     "prune": "Mask the weights whose predicted end points are smallest.",
     "compare": "Measure how far apart the spectra of stored fits are.",
 }

@@ -16,7 +16,8 @@ from koopscope.errors import OutputExistsError, UsageError
 FIT, FORECAST, SUMMARY = "fit.zarr", "forecast.zarr", "summary.json"
 EIGENVALUES, ERRORS = "eigenvalues.png", "error_vs_evolution.png"
 MARK = "koopscope_output"  # key of summary.json; its value is the version of the folder's form
-_MEMBERS = {FIT, FORECAST, SUMMARY, EIGENVALUES, ERRORS}
+REPORT = "report.html"
+_MEMBERS = {REPORT, FIT, FORECAST, SUMMARY, EIGENVALUES, ERRORS}
 PICTURES = (".png", ".pdf", ".svg")
 _ELSEWHERE = "choose another place with -o"
 

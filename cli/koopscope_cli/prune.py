@@ -29,7 +29,7 @@ def prune(
     biases: Annotated[bool, Parameter(help="Let biases and norms lose weights too.")] = False,
     loss: Loss = None,
     trajectory: Annotated[
-        Path | None, Parameter(help="The recording, for --loss [default: where it was when it was fitted].")
+        str | None, Parameter(help="The recording, for --loss [default: where it was when it was fitted].")
     ] = None,
     output: Annotated[Output, Parameter(help="File to write, by custom masks.npz [default: none].")] = None,
     overwrite: Overwrite = False,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from koopscope.plots.eigs import plot_eigs as plot_eigs
     from koopscope.plots.error import plot_error_vs_evolution as plot_error_vs_evolution
     from koopscope.plots.loss import plot_loss as plot_loss
+    from koopscope.plots.modes import plot_modes as plot_modes
     from koopscope.plots.skill import plot_skill as plot_skill
     from koopscope.plots.weights import plot_weights as plot_weights
 
@@ -24,6 +25,7 @@ _HOMES = {
     "plot_eigs": "koopscope.plots.eigs",
     "plot_error_vs_evolution": "koopscope.plots.error",
     "plot_loss": "koopscope.plots.loss",
+    "plot_modes": "koopscope.plots.modes",
     "plot_skill": "koopscope.plots.skill",
     "plot_weights": "koopscope.plots.weights",
 }

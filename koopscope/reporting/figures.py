@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from bokeh.models import ColumnDataSource, CustomJS, HoverTool, Range1d
+from bokeh.models import ColumnDataSource, CustomJS, HoverTool
 from bokeh.plotting import figure
 from bokeh.transform import linear_cmap
 
@@ -15,11 +15,10 @@ from koopscope.reporting.points import Points
 
 EIGENVALUES, WEIGHTS = "eigenvalues", "weights"
 _TOOLS = "pan,wheel_zoom,box_zoom,tap,box_select,lasso_select,reset,save"
-_REACH = 1.5
+REACH = 1.5  # a coordinate beyond it would make the circle small, and starts outside the view
 
 # Selecting eigenvalues selects the weights of their groups; the page says how many, and how wrong they are.
-_LINK = CustomJS(
-    code="""
+_LINK = """
 const eigenvalues = cb_obj.document.get_model_by_name("eigenvalues")
 const weights = cb_obj.document.get_model_by_name("weights")
 const chosen = new Set(cb_obj.indices.map((i) => eigenvalues.data.group[i]))
@@ -35,7 +34,6 @@ document.dispatchEvent(new CustomEvent("koopscope-selection", {
   detail: {eigenvalues: cb_obj.indices.length, groups: chosen.size, weights: indices},
 }))
 """
-)
 
 
 def layer_colours(count: int) -> list[str]:
@@ -43,14 +41,21 @@ def layer_colours(count: int) -> list[str]:
     return [PALETTE[i] if i < len(PALETTE) else GREY for i in range(count)]
 
 
+def eigenvalue_reach(points: Points) -> Any:
+    """Larger one of ``|Re|`` and ``|Im|``: what decides whether a square view holds an eigenvalue."""
+    return np.maximum(np.abs(points.columns["re"]), np.abs(points.columns["im"]))
+
+
 def eigenvalue_figure(points: Points, lag: int, n_layers: int) -> Any:
     """Draw eigenvalues on the unit circle."""
     source = ColumnDataSource(points.columns, name=EIGENVALUES)
-    source.selected.js_on_change("indices", _LINK)
-    size = np.maximum(np.abs(points.columns["re"]), np.abs(points.columns["im"]))
-    half = max(1.2, 1.05 * float(np.max(size[size <= _REACH], initial=0.0)))
+    source.selected.js_on_change("indices", CustomJS(code=_LINK))
+    reach = eigenvalue_reach(points)
+    half = max(1.2, 1.05 * float(np.max(reach[reach <= REACH], initial=0.0)))
     made = _figure("Eigenvalues", f"Re λ (per lag of {lag} steps)", "Im λ", match_aspect=True, height=460)
-    made.x_range, made.y_range = Range1d(start=-half, end=half), Range1d(start=-half, end=half)
+    corners = made.scatter([-half, half], [-half, half], size=0, alpha=0)
+    for axis in (made.x_range, made.y_range):  # ranges that follow data keep the circle round
+        axis.renderers, axis.range_padding = [corners], 0
     made.circle(x=0, y=0, radius=1, fill_alpha=0, line_color=GREY, name="unit circle", hit_dilation=0)
     drawn = made.scatter(
         "re", "im", size="size", source=source, fill_alpha="fill", line_width=1, **_coloured(n_layers)

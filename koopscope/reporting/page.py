@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from koopscope.errors import OutputExistsError, ResultError, UsageError
@@ -132,7 +133,11 @@ def _render(fit: xr.DataTree, verification: xr.DataTree | None, basin: xr.Datase
         summary=described,
         rows=_rows(described),
         legend=list(zip(figures.layer_colours(len(layers)), layers, strict=True)),
-        left_out=[_left_out("eigenvalues", eigenvalues), _left_out("weights", weights)],
+        left_out=[
+            _left_out("eigenvalues", eigenvalues),
+            _left_out("weights", weights),
+            _outside(int(np.count_nonzero(figures.eigenvalue_reach(eigenvalues) > figures.REACH))),
+        ],
         settings=[(name, described[name]) for name in _SETTINGS],
         versions=described["versions"],
         version=__version__,
@@ -161,6 +166,10 @@ def _rows(described: dict[str, Any]) -> list[dict[str, Any]]:
             row[name] = None if figure is None else figure[name]
         rows.append({**row, "verdict": "not verified" if figure is None else figure["verdict"]})
     return rows
+
+
+def _outside(count: int) -> str:
+    return f"{count} eigenvalues lie outside the first view; zoom out to see them" if count else ""
 
 
 def _left_out(what: str, points: Points | None) -> str:
