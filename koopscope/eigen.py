@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.operators import Floats, Operators
+from koopscope.parallel import by_groups
 
 Complex = npt.NDArray[np.complex128]
 
@@ -42,11 +43,11 @@ def decompose(operators: Operators) -> Modes:
     """
     finite = np.asarray(np.isfinite(operators.operator).all(axis=(1, 2)))
     safe = np.where(finite[:, None, None], operators.operator, 0.0)
-    values, right = np.linalg.eig(safe)
+    values, right = by_groups(np.linalg.eig, safe)
     order = np.lexsort((-values.imag, -np.abs(values)), axis=-1)
     values = np.take_along_axis(values, order, axis=1).astype(np.complex128)
     right = np.take_along_axis(right, order[:, None, :], axis=2).astype(np.complex128)
-    left = np.linalg.pinv(right)  # rows are left eigenvectors; defective operators have no inverse
+    left = _inverse(right)  # rows are left eigenvectors
     residual = _residuals(operators, values, left)
     share = np.einsum("gms,gs->gm", left, operators.displacement)
     lifted = right if operators.basis is None else operators.basis @ right
@@ -58,6 +59,13 @@ def decompose(operators: Operators) -> Modes:
         residual=np.where(real, residual, np.nan),
         amplitude=np.where(real, amplitude, np.nan),
     )
+
+
+def _inverse(vectors: Complex) -> Complex:
+    try:
+        return np.asarray(by_groups(np.linalg.inv, vectors))
+    except np.linalg.LinAlgError:  # defective operators have no full set of eigenvectors
+        return np.asarray(np.linalg.pinv(vectors))
 
 
 def _residuals(operators: Operators, values: Complex, left: Complex) -> Floats:

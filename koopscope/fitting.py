@@ -18,7 +18,7 @@ from koopscope.progress import Listener, listener
 from koopscope.solving import solve_block
 from koopscope.stabilising import choose_damping, damp
 from koopscope.statistics import Statistics, collect
-from koopscope.statistics.collecting import AUTO, BlockStatistics, collect_block
+from koopscope.statistics.collecting import AUTO, EVERY, BlockStatistics, collect_block
 from koopscope.variables import check
 from koopscope.versions import versions
 
@@ -40,6 +40,9 @@ def fit(
     rank: int | None = None,
     stabilise: bool = False,
     lead: int | None = None,
+    pairs: str = "strided",
+    memory: int | str | None = None,
+    scheduler: str | None = None,
     progress: bool | Listener | None = None,
 ) -> xr.DataTree:
     """Fit one Koopman operator a group of weights on the window t1..t2.
@@ -87,6 +90,13 @@ def fit(
         ``damping`` says by how much. Not for ``auto``, which has found stable settings.
     lead
         Training steps that forecasts shall reach (``auto``); by default a quarter of the window.
+    pairs
+        ``"strided"`` fits pairs of snapshots on the grid, which costs a lag-th of the work; ``"every"`` all
+        pairs of recorded rows one lag apart, for groups of few weights.
+    memory
+        Budget in bytes or words such as ``"2GB"``; by default 1 GB. Results do not depend on it.
+    scheduler
+        Address of a dask scheduler whose workers read the recording, or ``"local"``.
     progress
         ``True`` for lines on stderr, or a listener (see `koopscope.progress`).
 
@@ -124,7 +134,9 @@ def fit(
         partition = AUTO if method == AUTO else "node"
     if isinstance(trajectory, Statistics):
         statistics = trajectory
-        _check_agreement(statistics, method=method, delays=delays, average=average, t1=t1, t2=t2, lag=lag)
+        _check_agreement(
+            statistics, method=method, delays=delays, average=average, t1=t1, t2=t2, lag=lag, pairs=pairs
+        )
     else:
         statistics = collect(
             trajectory,
@@ -135,6 +147,9 @@ def fit(
             lag=lag,
             delays=delays,
             average=average,
+            pairs=pairs,
+            memory=memory,
+            scheduler=scheduler,
             progress=progress,
         )
     started = time.perf_counter()
@@ -188,6 +203,8 @@ def _solve_fixed(
 
 
 def _choose_damping(statistics: Statistics, settings: dict[str, Any]) -> float:
+    if statistics.pairs == EVERY:
+        raise UsageError("stabilise needs pairs='strided': sums over every pair cannot be cut at a quarter")
     snapshots, method, delays = statistics.grid.snapshots, statistics.method, statistics.delays
 
     def solve_first(n: int) -> list[tuple[GroupBlock, Operators]]:
@@ -220,8 +237,10 @@ def _check_agreement(statistics: Statistics, **asked: Any) -> None:
         "t1": window.t1,
         "t2": window.t2,
         "lag": window.lag,
+        "pairs": statistics.pairs,
     }
     defaults = {"method": "affine", "delays": 1, "average": 1, "t1": None, "t2": None, "lag": None}
+    defaults |= {"pairs": "strided"}
     for name, value in asked.items():
         if value != defaults[name] and value != held[name]:
             raise UsageError(
@@ -271,6 +290,7 @@ def _describe(statistics: Statistics, settings: dict[str, Any], seconds_fit: flo
         "spacing": window.spacing,
         "n_snapshots": window.n_snapshots,
         "average": window.average,
+        "pairs": statistics.pairs,
         "origin_offset": window.origin_offset,
         "rank": None,
         "damping": 0.0,

@@ -1,14 +1,68 @@
-"""How much memory work may take, and one pool of threads at a time."""
+"""How much memory work may take, threads for batches of groups, and one pool of threads at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from koopscope.errors import MemoryBudgetError
+from koopscope.errors import MemoryBudgetError, UsageError
 
-MEMORY_BUDGET = 4 * 2**30  # bytes of snapshots, or of one statistic, that a fit may hold
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MEMORY_BUDGET = 10**9  # bytes that one piece of work may hold, where nothing else is asked for
 READ_BLOCK = 64 * 2**20  # bytes of recorded rows decoded at a time
+GROUPS_PER_TASK = 64  # a batch of small matrices worth a thread
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_budget: ContextVar[int | None] = ContextVar("memory_budget", default=None)
+
+
+def memory_budget() -> int:
+    """Bytes that work may hold here and now."""
+    return _budget.get() or MEMORY_BUDGET
+
+
+@contextmanager
+def limited_memory(limit: int | str | None) -> Iterator[None]:
+    """Set the memory budget for what is done inside; ``None`` leaves it as it is."""
+    if limit is None:
+        yield
+        return
+    token = _budget.set(parse_memory(limit))
+    try:
+        yield
+    finally:
+        _budget.reset(token)
+
+
+def parse_memory(limit: int | str) -> int:
+    """Turn a number of bytes, or words such as ``"1GB"`` or ``"512 MiB"``, into bytes.
+
+    Raises
+    ------
+    UsageError
+        If it is not understood, or less than a megabyte.
+
+    >>> parse_memory("1.5GB"), parse_memory("512 MiB")
+    (1500000000, 536870912)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*", str(limit).lower())
+    if found is None or found[2].removesuffix("b") + "b" * bool(found[2]) not in _UNITS:
+        raise UsageError(f"memory must be bytes or words such as 1GB or 512MiB, got {limit!r}")
+    n_bytes = int(float(found[1]) * _UNITS[found[2].removesuffix("b") + "b" * bool(found[2])])
+    if n_bytes < 10**6:
+        raise UsageError(f"memory must be at least 1MB, got {limit!r}")
+    return n_bytes
 
 
 def require_memory(n_bytes: int, what: str, mend: str) -> None:
@@ -19,9 +73,11 @@ def require_memory(n_bytes: int, what: str, mend: str) -> None:
     MemoryBudgetError
         If ``n_bytes`` exceeds the budget; the message says what needs it and what to do instead.
     """
-    if n_bytes > MEMORY_BUDGET:
+    budget = memory_budget()
+    if n_bytes > budget:
         raise MemoryBudgetError(
-            f"{what} needs {n_bytes / 2**30:.1f} GiB, the budget is {MEMORY_BUDGET / 2**30:.1f} GiB; {mend}"
+            f"{what} needs {n_bytes / 1e9:.2g} GB, the budget is {budget / 1e9:.2g} GB; {mend}, or give it "
+            "more with --memory"
         )
 
 
@@ -32,3 +88,94 @@ def single_threaded_blas() -> Iterator[None]:
 
     with threadpool_limits(limits=1, user_api="blas"):
         yield
+
+
+def n_cores() -> int:
+    """Cores this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Apply a function that leaves the interpreter's lock alone to every item; results in their order."""
+    parts = list(items)
+    if len(parts) < 2 or n_cores() < 2:
+        return [function(part) for part in parts]
+    with ThreadPoolExecutor(min(n_cores(), len(parts))) as pool:
+        return list(pool.map(function, parts))
+
+
+def by_groups(function: Callable[..., Any], *arrays: npt.NDArray[Any]) -> Any:
+    """Call a batched function of NumPy or LAPACK on fixed batches of groups, in threads.
+
+    LAPACK takes small matrices one after another and releases the interpreter's lock.
+
+    Parameters
+    ----------
+    function
+        Returns an array or a tuple of arrays whose first axis counts groups.
+    arrays
+        Arguments, first axis groups.
+    """
+    import numpy as np
+
+    n_groups = arrays[0].shape[0]
+    if n_groups <= GROUPS_PER_TASK:
+        return function(*arrays)
+    parts = [slice(start, start + GROUPS_PER_TASK) for start in range(0, n_groups, GROUPS_PER_TASK)]
+    with single_threaded_blas():
+        done = in_threads(lambda part: function(*(array[part] for array in arrays)), parts)
+    if isinstance(done[0], tuple):
+        return tuple(np.concatenate(pieces) for pieces in zip(*done, strict=True))
+    return np.concatenate(done)
+
+
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Take the next item in a thread of its own while the caller works on the present one."""
+    nothing = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="koopscope-ahead") as pool:
+        coming = pool.submit(next, items, nothing)
+        while (item := coming.result()) is not nothing:
+            coming = pool.submit(next, items, nothing)
+            yield item  # type: ignore[misc]
+
+
+@contextmanager
+def dask_client(scheduler: str) -> Iterator[Any]:
+    """Connect to a dask scheduler, or start workers on this machine for ``"local"``.
+
+    Raises
+    ------
+    UsageError
+        If dask is not installed, or nobody answers at the address.
+    """
+    try:
+        distributed = import_module("distributed")
+    except ImportError as error:
+        message = f"scheduler needs dask ({error}): pip install 'koopscope[distributed]'"
+        raise UsageError(message) from error
+    if scheduler != "local":
+        try:
+            client = distributed.Client(scheduler)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"no dask scheduler answers at {scheduler!r} ({error}); start one, or use local"
+            ) from error
+        with client:
+            yield client
+        return
+    # One thread a worker, in dask and in the kernels: processes are what runs in parallel here.
+    settings = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    workers = {"n_workers": n_cores(), "threads_per_worker": 1, "env": settings}
+    cluster = distributed.LocalCluster(processes=True, dashboard_address=None, **workers)
+    with cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+def dask_tree(client: Any, combine: Callable[[Any, Any], Any], futures: list[Any]) -> Any:
+    """Combine futures two by two on the workers, until one is left."""
+    while len(futures) > 1:
+        pairs = zip(futures[::2], futures[1::2], strict=False)
+        joined = [client.submit(combine, one, other, pure=False) for one, other in pairs]
+        futures = joined + futures[len(joined) * 2 :]
+    return futures[0]

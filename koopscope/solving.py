@@ -17,10 +17,11 @@ from koopscope.operators import (
     optimise,
     solve_affine,
     solve_delay,
+    solve_every_pair,
     solve_paper,
     solve_paper_wide,
 )
-from koopscope.statistics import PairTriangles, SnapshotTriangles, gram_about_last
+from koopscope.statistics import LaggedMoments, PairTriangles, SnapshotTriangles, gram_about_last
 from koopscope.statistics.collecting import BlockStatistics
 
 
@@ -46,6 +47,9 @@ def solve_block(
     """
     members, tolerance = block.block.members, rtol or 0.0
     cut = 0.0 if method == "ridge" else tolerance  # ridge fades directions out instead of cutting them
+    if isinstance(block.kind, LaggedMoments):
+        last = np.asarray(snapshots[-1], np.float64)[members]
+        return solve_every_pair(block.kind, last, rtol=tolerance, rank=rank)
     if isinstance(block.kind, PairTriangles):
         last = np.asarray(snapshots[-1], np.float64)[members]
         if method == "paper":

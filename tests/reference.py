@@ -11,6 +11,17 @@ def pair_matrix(snapshots, members, reference):
     return np.concatenate([np.ones((len(values) - 1, 1)), values[:-1], values[1:]], axis=1)
 
 
+def lagged_moments(snapshots, members, reference, stride):
+    """Gram matrix of ``[1 | w(t)-r | w(t+lag)-r]`` over every pair, of each group."""
+    grams = []
+    for group, origin in zip(members, reference, strict=True):
+        values = snapshots[:, group].astype(np.float64) - origin
+        ones = np.ones((len(values) - stride, 1))
+        pairs = np.concatenate([ones, values[:-stride], values[stride:]], axis=1)
+        grams.append(pairs.T @ pairs)
+    return np.stack(grams)
+
+
 def increment_gram(snapshots, members):
     """``P_km = D_k . D_m`` of each group."""
     increments = np.diff(snapshots.astype(np.float64), axis=0)
@@ -41,12 +52,15 @@ def paper_operator(snapshots, rtol=None):
     return operator, singular
 
 
-def affine_forecast(snapshots, n_lags, *, rtol, delays=1):
-    """Centred, truncated affine fit on stacked states by SVD of the data; the displacement after n lags."""
+def affine_forecast(snapshots, n_lags, *, rtol, delays=1, stride=1):
+    """Centred, truncated affine fit on stacked states by SVD of the data; the displacement after n lags.
+
+    Pairs are ``stride`` snapshots apart.
+    """
     data = snapshots.astype(np.float64).T
     n_columns = data.shape[1] - delays + 1
     stacked = np.concatenate([data[:, shift : shift + n_columns] for shift in range(delays)])
-    now, following = stacked[:, :-1], stacked[:, 1:]
+    now, following = stacked[:, :-stride], stacked[:, stride:]
     centre, mean_next = now.mean(axis=1), following.mean(axis=1)
     left, singular, right = np.linalg.svd(now - centre[:, None], full_matrices=False)
     kept = singular > rtol * singular[0]

@@ -69,6 +69,7 @@ HOMES = {
     "bokeh": {"reporting"},
     "jinja2": {"reporting"},
     "dask": {"parallel"},
+    "distributed": {"parallel"},
     "torch": set(),
     "jax": set(),
     "flax": set(),

@@ -95,6 +95,22 @@ class FitSettings:
     stabilise: Annotated[
         bool, Parameter(help="Shrink the operators as far as the window's last quarter asks for it.")
     ] = False
+    pairs: Annotated[
+        str,
+        Parameter(
+            help="strided: pairs of snapshots a lag apart on a grid; every: all pairs of recorded rows a lag "
+            "apart, for groups of few weights."
+        ),
+    ] = "strided"
+    memory: Annotated[
+        str | None, Parameter(help="Memory to work in, such as 500MB or 4GB [default: 1GB].")
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        Parameter(
+            help="Address of a dask scheduler whose workers read the recording; local starts some here."
+        ),
+    ] = None
 
 
 @Parameter(name="*", group=_RECORDING)

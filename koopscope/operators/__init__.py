@@ -8,6 +8,7 @@ from koopscope.operators.affine import solve_affine
 from koopscope.operators.baselines import baseline_displacements, straight_operators
 from koopscope.operators.delay import GramModes, ReducedOperators, solve_delay
 from koopscope.operators.estimators import ESTIMATORS
+from koopscope.operators.every_pair import solve_every_pair
 from koopscope.operators.mixture import mix_operators
 from koopscope.operators.model import Floats, Operators
 from koopscope.operators.optimised import LARGEST_RANK as LARGEST_RANK_OPTIMISED
@@ -27,6 +28,7 @@ __all__ = [
     "optimise",
     "solve_affine",
     "solve_delay",
+    "solve_every_pair",
     "solve_paper",
     "solve_paper_wide",
     "states_at",

@@ -12,12 +12,16 @@ import xarray as xr
 
 from koopscope.errors import UsageError
 from koopscope.kernels.accelerate import announce_compilation
+from koopscope.parallel import limited_memory
 from koopscope.partition import GroupBlock, Partition
 from koopscope.progress import Listener, listener
+from koopscope.statistics.distribution import Share, collect_shares
 from koopscope.statistics.gram import IncrementGrams, increment_grams
-from koopscope.statistics.grid import Grid, read_grid
+from koopscope.statistics.grid import Grid, GridSums, grid_dtype
+from koopscope.statistics.moments import ROWS_PER_PRODUCT, LaggedMoments, MomentSums
+from koopscope.statistics.reading import Batch, row_blocks
 from koopscope.statistics.triangle import PairTriangles, SnapshotTriangles, pair_triangles, snapshot_triangles
-from koopscope.statistics.windows import choose_window
+from koopscope.statistics.windows import Window, choose_window
 from koopscope.trajectory import validate
 from koopscope.weight_vector import WeightVector
 
@@ -34,15 +38,16 @@ LAGS_PER_WINDOW = {
 }
 METHODS = tuple(LAGS_PER_WINDOW)
 AUTO = "auto"
+STRIDED, EVERY = "strided", "every"
 NEEDS_TRAJECTORIES = (AUTO, "optimised")  # what pairs alone, without their order, do not hold
 
 
 @dataclass(frozen=True)
 class BlockStatistics:
-    """The statistics of one block of groups: of three kinds, the one that serves its shape and method."""
+    """The statistics of one block of groups: of four kinds, the one that serves its shape and method."""
 
     block: GroupBlock
-    kind: PairTriangles | SnapshotTriangles | IncrementGrams
+    kind: PairTriangles | SnapshotTriangles | IncrementGrams | LaggedMoments
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Statistics:
         One entry a layer and group size.
     seconds
         Time spent reading.
+    pairs
+        ``"strided"`` or ``"every"``.
     """
 
     grid: Grid
@@ -70,6 +77,7 @@ class Statistics:
     blocks: tuple[BlockStatistics, ...]
     seconds: float
     source: str
+    pairs: str = "strided"
 
     @property
     def weights(self) -> WeightVector:
@@ -87,11 +95,15 @@ def collect(
     lag: int | None = None,
     delays: int = 1,
     average: int = 1,
+    pairs: str = STRIDED,
+    memory: int | str | None = None,
+    scheduler: str | None = None,
     progress: bool | Listener | None = None,
 ) -> Statistics:
     """Read the window of a trajectory once and keep the statistics that operators are solved from.
 
-    Groups with fewer weights than pairs keep the R factor of their pairs; wider groups keep the Gram
+    The recording is read in blocks of rows, one ahead of the computation. Groups with fewer weights than
+    pairs keep the R factor of their pairs; wider groups keep the Gram
     matrix of their increments (``affine``) or the R factor of their snapshots (``paper``).
 
     Parameters
@@ -113,6 +125,14 @@ def collect(
     average
         Recorded rows averaged into one snapshot, for runs with gradient noise; the lag must hold at least
         as many rows. Not for ``paper``.
+    pairs
+        ``"strided"`` pairs snapshots on the grid; ``"every"`` pairs every recorded row with the one a lag
+        later and keeps only their moments, for groups of few weights (``affine``).
+    memory
+        Budget in bytes or words such as ``"1GB"``, the default. Results do not depend on it.
+    scheduler
+        Address of a dask scheduler, whose workers read a layer each, or ``"local"`` for workers on this
+        machine. Sums may come in another order: equal to about 1e-12.
     progress
         ``True`` for lines on stderr, or a listener (see `koopscope.progress`).
 
@@ -136,6 +156,7 @@ def collect(
     """
     tell = listener(progress)
     _check_settings(method, delays, average)
+    _check_pairs(pairs, method, delays, average)
     validate(trajectory)
     racing = method == AUTO and partition == AUTO
     resolved = Partition.layer() if racing else Partition.parse(partition)
@@ -152,18 +173,36 @@ def collect(
         min_snapshots=2 + delays,
     )
     started = time.perf_counter()
-    if resolved.n_correlated:
-        from koopscope.statistics.correlated import correlated_labels  # loads scipy's clustering
-
-        from_recording = correlated_labels(trajectory, weights, window, resolved.n_correlated)
-        blocks = from_recording.blocks(weights)
-    grid = read_grid(trajectory, weights, window, tell)
-    seconds = time.perf_counter() - started
     compiling = "compiling kernels (first run only, kept on disk)"
-    with announce_compilation(lambda: tell(compiling, 0, 0)):
-        collected = tuple(collect_block(grid.snapshots, block, method, delays) for block in blocks)
+    with limited_memory(memory), announce_compilation(lambda: tell(compiling, 0, 0)):
+        if resolved.n_correlated:
+            from koopscope.statistics.correlated import correlated_labels  # loads scipy's clustering
+
+            from_recording = correlated_labels(trajectory, weights, window, resolved.n_correlated)
+            blocks = from_recording.blocks(weights)
+        if scheduler is not None:
+            settings = {
+                "method": method,
+                "delays": delays,
+                "average": average,
+                "pairs": pairs,
+                "memory": memory,
+            }
+            grid, found = collect_shares(
+                scheduler, trajectory, weights, resolved, window, settings, collect_share, tell
+            )
+            collected = tuple(BlockStatistics(block, kind) for block, kind in found)
+            seconds = time.perf_counter() - started
+        elif pairs == EVERY:
+            grid, collected = _read_every_pair(trajectory, weights, window, blocks, tell)
+            seconds = time.perf_counter() - started
+        else:
+            grid = read_grid(trajectory, weights, window, tell)
+            seconds = time.perf_counter() - started
+            collected = tuple(collect_block(grid.snapshots, block, method, delays) for block in blocks)
     source = str(trajectory.attrs.get("source", ""))
-    return Statistics(grid, AUTO if racing else str(resolved), method, delays, collected, seconds, source)
+    named = AUTO if racing else str(resolved)
+    return Statistics(grid, named, method, delays, collected, seconds, source, pairs)
 
 
 def _check_settings(method: str, delays: int, average: int) -> None:
@@ -177,6 +216,84 @@ def _check_settings(method: str, delays: int, average: int) -> None:
         )
     if method == AUTO and delays > 1:
         raise UsageError("method='auto' chooses the delays itself; leave delays out")
+
+
+def collect_share(share: Share) -> tuple[Grid, list[tuple[GroupBlock, Any]]]:
+    """Collect the statistics of a few layers; what a worker of a cluster runs."""
+    settings = dict(share.settings)
+    # Layers that will be added up need Gram matrices, however few their weights; auto keeps only those.
+    if settings.pop("grams"):
+        settings["method"], settings["delays"] = AUTO, 1
+    statistics = collect(share.open(), share.partition, **settings)
+    return statistics.grid, [(block.block, block.kind) for block in statistics.blocks]
+
+
+def _check_pairs(pairs: str, method: str, delays: int, average: int) -> None:
+    if pairs not in (STRIDED, EVERY):
+        raise UsageError(f"pairs must be {STRIDED!r} or {EVERY!r}, got {pairs!r}")
+    if pairs == EVERY and (method != "affine" or delays > 1 or average > 1):
+        raise UsageError(
+            "pairs='every' needs method='affine' without delays or averages: moments keep pairs of single "
+            "rows, and too few digits for the paper's operator"
+        )
+
+
+def read_grid(trajectory: xr.Dataset, weights: WeightVector, window: Window, tell: Listener) -> Grid:
+    """Read the window once and keep the snapshots on its grid."""
+    dtype = grid_dtype(weights, window)
+    steps = trajectory["step"].to_numpy()
+    sums = GridSums(weights, window, steps, dtype, window.grid_rows)
+    batches = [Batch.of(weights, [index]) for index in range(len(weights.tensors))]
+    for rows in row_blocks(trajectory, weights, window, batches, dtype, tell):
+        sums.require_finite(rows)
+        sums.add(rows)
+    return sums.finish()
+
+
+def _read_every_pair(
+    trajectory: xr.Dataset, weights: WeightVector, window: Window, blocks: list[GroupBlock], tell: Listener
+) -> tuple[Grid, tuple[BlockStatistics, ...]]:
+    """Read the window once, sum the moments of every pair, and keep the first row and the last."""
+    stride = window.stride
+    n_pairs = window.last_row + 1 - window.first_row - stride
+    for block in blocks:
+        if block.members.shape[1] * 2 >= n_pairs:
+            raise UsageError(
+                f"pairs='every' needs groups of fewer weights than half the {n_pairs} pairs; {block.path} "
+                f"has groups of {block.members.shape[1]}: use a finer partition, or pairs='strided'"
+            )
+    dtype = grid_dtype(weights, window)
+    ends = np.array([window.first_row, window.last_row], np.int64)
+    grid = GridSums(weights, window, trajectory["step"].to_numpy(), dtype, ends)
+    batches = _batches_of_groups(weights, blocks)
+    sums = [
+        [
+            (index, MomentSums(block, batch.columns.start, stride))
+            for index, block in enumerate(blocks)
+            if batch.holds(block.members)
+        ]
+        for batch in batches
+    ]
+    by_batch = dict(zip(batches, sums, strict=True))
+    for rows in row_blocks(trajectory, weights, window, batches, dtype, tell, overlap=stride):
+        total = None
+        if rows.overlapping.shape[0] > stride:
+            for _, moments in by_batch[rows.batch]:
+                moments.add(rows.overlapping, rows.stop - rows.overlapping.shape[0] + stride)
+            total = sum(moments.total for _, moments in by_batch[rows.batch])
+        grid.require_finite(rows, total)
+        grid.add(rows)
+    found = {index: moments.finish() for pairs in sums for index, moments in pairs}
+    return grid.finish(), tuple(BlockStatistics(block, found[index]) for index, block in enumerate(blocks))
+
+
+def _batches_of_groups(weights: WeightVector, blocks: list[GroupBlock]) -> list[Batch]:
+    """Tensors that share groups are read together: layer by layer, or all where groups cross layers."""
+    layers = list(weights.layers.values())
+    neighbours = all(tensors == list(range(tensors[0], tensors[-1] + 1)) for tensors in layers)
+    if not neighbours or any(block.layer not in weights.layers for block in blocks):
+        layers = [list(range(len(weights.tensors)))]
+    return [Batch.of(weights, tensors, ROWS_PER_PRODUCT) for tensors in layers]
 
 
 def collect_block(

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
 from koopscope.errors import NonFiniteError
-from koopscope.parallel import READ_BLOCK, require_memory
-from koopscope.progress import Listener
+from koopscope.parallel import require_memory
+from koopscope.statistics.reading import RowBlock
 from koopscope.statistics.windows import Window
-from koopscope.weight_vector import TensorSlot, WeightVector
+from koopscope.weight_vector import WeightVector
 
 LINEAR_SHARE = 5  # the linear baseline is fitted on the last fifth of the window
 OSCILLATION_ROWS = 64  # rows before t2 that tell whether the run alternates from row to row
@@ -29,14 +28,14 @@ class Grid:
     ----------
     snapshots
         Weights at the grid's steps, shape ``(snapshot, weight)``, in the recorded precision; float64 means
-        where rows are averaged.
+        where rows are averaged. Of fits to every pair only the first and the last row are kept.
     last
         Weights at t2 as recorded, shape ``(weight,)``.
     slope
         Least-squares change per training step, shape ``(weight,)``: over the last fifth of the window, or
         over all of it where rows are averaged.
-    increment_correlation
-        Correlation of consecutive increments just before t2: near -1 where the run alternates.
+    increment_products
+        Sums of squares of the increments just before t2, and of products of consecutive ones.
     fingerprint
         Hash of tensors, steps and the window's end rows: tells one recording from another.
     """
@@ -46,8 +45,15 @@ class Grid:
     snapshots: npt.NDArray[Any]
     last: npt.NDArray[np.float64]
     slope: npt.NDArray[np.float64]
-    increment_correlation: float
+    increment_products: tuple[float, float]
     fingerprint: str
+
+    @property
+    def increment_correlation(self) -> float:
+        """Correlation of consecutive increments just before t2: near -1 where the run alternates."""
+        power, products = self.increment_products
+        n = min(OSCILLATION_ROWS, self.window.last_row - self.window.first_row + 1) - 1
+        return products / power * n / (n - 1) if n >= 2 and power > 0 else 0.0
 
     @property
     def origin(self) -> npt.NDArray[np.float64]:
@@ -55,70 +61,87 @@ class Grid:
         return np.asarray(self.snapshots[-1], np.float64)
 
 
-def read_grid(trajectory: xr.Dataset, weights: WeightVector, window: Window, tell: Listener) -> Grid:
-    """Read the window once, in blocks of rows.
+class GridSums:
+    """The grid, filled block by block of rows as the recording is read.
 
-    Raises
-    ------
-    NonFiniteError
-        If a weight inside the window is NaN or infinite; names the tensor and the first such step.
-    MemoryBudgetError
-        If the snapshots alone exceed the memory budget.
+    Parameters
+    ----------
+    weights, window, steps
+        What is read.
+    dtype
+        Precision of the snapshots.
+    grid_rows
+        Rows that are kept.
     """
-    # float16 is widened: kernels know float32 and float64 only, and widening is exact.
-    dtype = np.result_type(weights.dtype, np.float32 if window.average == 1 else np.float64)
-    require_memory(
-        window.n_snapshots * weights.size * dtype.itemsize,
-        f"a grid of {window.n_snapshots} snapshots of {weights.size} weights",
-        "use a larger --lag, a shorter window, or fewer tensors (--include, --exclude)",
-    )
-    steps = trajectory["step"].to_numpy()
-    snapshots = np.zeros((window.n_snapshots, weights.size), dtype)
-    slope = np.zeros(weights.size)
-    tail_rows = min(OSCILLATION_ROWS, window.last_row - window.first_row + 1)
-    tail = np.empty((tail_rows, weights.size), dtype)
-    for index, slot in enumerate(weights.tensors):
-        tell("reading weights", int(weights.offsets[index]), weights.size)
-        columns = slice(int(weights.offsets[index]), int(weights.offsets[index + 1]))
-        _read_tensor(trajectory, slot, window, steps, snapshots[:, columns], slope[columns], tail[:, columns])
-    tell("reading weights", weights.size, weights.size)
-    return Grid(
-        weights,
-        window,
-        snapshots,
-        tail[-1].astype(np.float64),
-        slope,
-        _increment_correlation(tail),
-        _fingerprint(weights, steps, snapshots),
-    )
+
+    def __init__(
+        self,
+        weights: WeightVector,
+        window: Window,
+        steps: npt.NDArray[np.int64],
+        dtype: np.dtype[Any],
+        grid_rows: npt.NDArray[np.int64],
+    ) -> None:
+        require_memory(
+            grid_rows.size * weights.size * dtype.itemsize,
+            f"a grid of {grid_rows.size} snapshots of {weights.size} weights",
+            "use a larger --lag, a shorter window, or fewer tensors (--include, --exclude)",
+        )
+        self._weights, self._window, self._steps, self._rows = weights, window, steps, grid_rows
+        self._snapshots = np.zeros((grid_rows.size, weights.size), dtype)
+        self._slope = np.zeros(weights.size)
+        tail_rows = min(OSCILLATION_ROWS, window.last_row - window.first_row + 1)
+        self._tail = np.empty((tail_rows, weights.size), dtype)
+        self._trend: dict[int, _LinearTrend] = {}
+
+    def add(self, block: RowBlock) -> None:
+        """Take what belongs to the grid from a block of rows."""
+        columns, window = block.batch.columns, self._window
+        _add_snapshots(self._snapshots[:, columns], block.rows, block.start, self._rows, window.average)
+        trend = self._trend.setdefault(columns.start, _LinearTrend(self._steps, window))
+        for start, rows in block.runs(trend.first):
+            trend.add(rows, start)
+        tail_start = window.last_row + 1 - self._tail.shape[0]
+        if block.stop > tail_start:
+            first = max(block.start, tail_start)
+            into = self._tail[first - tail_start : block.stop - tail_start, columns]
+            into[:] = block.rows[first - block.start :]
+        if block.stop == window.last_row + 1:
+            self._slope[columns] = trend.slope()
+
+    def finish(self) -> Grid:
+        """Give the grid, when every block has been added."""
+        return Grid(
+            self._weights,
+            self._window,
+            self._snapshots,
+            self._tail[-1].astype(np.float64),
+            self._slope,
+            _increment_products(self._tail),
+            fingerprint(self._weights, self._steps, self._snapshots),
+        )
+
+    def require_finite(self, block: RowBlock, total: float | None = None) -> None:
+        """Check a block of rows; ``total`` is a sum that every value went into, where there is one already.
+
+        Raises
+        ------
+        NonFiniteError
+            If a weight is NaN or infinite; names the tensor and the first such step.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(block.rows.sum() if total is None else total):  # the cheapest look at every value
+                return
+        for index in block.batch.tensors:
+            first = int(self._weights.offsets[index]) - block.batch.columns.start
+            slot = self._weights.tensors[index]
+            steps = self._steps[block.start : block.stop]
+            _require_finite(block.rows[:, first : first + slot.size], slot.name, steps)
 
 
-def _read_tensor(
-    trajectory: xr.Dataset,
-    slot: TensorSlot,
-    window: Window,
-    steps: npt.NDArray[np.int64],
-    snapshots: npt.NDArray[Any],
-    slope: npt.NDArray[np.float64],
-    tail: npt.NDArray[Any],
-) -> None:
-    """Read one tensor's rows and fill its columns of the results."""
-    variable = trajectory[slot.name].variable
-    row_bytes = max(1, slot.size * np.dtype(slot.dtype).itemsize)
-    rows_at_once = max(1, READ_BLOCK // row_bytes)
-    trend = _LinearTrend(steps, window)
-    tail_start = window.last_row + 1 - tail.shape[0]
-    grid_rows = window.grid_rows
-    for start in range(window.first_row, window.last_row + 1, rows_at_once):
-        stop = min(start + rows_at_once, window.last_row + 1)
-        rows = np.asarray(variable[start:stop].values).reshape(stop - start, slot.size)
-        _require_finite(rows, slot.name, steps[start:stop])
-        _add_snapshots(snapshots, rows, start, grid_rows, window.average)
-        trend.add(rows, start)
-        if stop > tail_start:
-            first = max(start, tail_start)
-            tail[first - tail_start : stop - tail_start] = rows[first - start :]
-    slope[:] = trend.slope()
+def grid_dtype(weights: WeightVector, window: Window) -> np.dtype[Any]:
+    """Precision of snapshots: float16 is widened, exactly, since kernels know float32 and float64 only."""
+    return np.dtype(np.result_type(weights.dtype, np.float32 if window.average == 1 else np.float64))
 
 
 def _add_snapshots(
@@ -147,24 +170,20 @@ class _LinearTrend:
         # Noise that calls for averaging also calls for the longest line there is.
         share = LINEAR_SHARE if window.average == 1 else 1
         begin = window.t2 - (window.t2 - window.t1) / share
-        first = min(int(np.searchsorted(steps, begin, side="left")), window.last_row - 1)
-        times = steps[first : window.last_row + 1].astype(np.float64)
-        self._first = first
+        self.first = min(int(np.searchsorted(steps, begin, side="left")), window.last_row - 1)
+        times = steps[self.first : window.last_row + 1].astype(np.float64)
         self._centred = times - times.mean()
         self._origin: npt.NDArray[np.float64] | None = None
         self._sum: npt.NDArray[np.float64] | float = 0.0
 
     def add(self, rows: npt.NDArray[Any], start: int) -> None:
-        skip = max(0, self._first - start)
-        if skip >= rows.shape[0]:
-            return
-        values = rows[skip:].astype(np.float64)
         if self._origin is None:
             # Measured from one row: weights barely move, and their size would cost the sum its digits.
-            self._origin = values[0].copy()
-        values -= self._origin
-        position = start + skip - self._first
-        self._sum = self._sum + self._centred[position : position + values.shape[0]] @ values
+            self._origin = rows[0].astype(np.float64)
+        values = np.subtract(rows, self._origin, dtype=np.float64)
+        position = start - self.first
+        # Not a product of BLAS, whose order of summing depends on its threads.
+        self._sum = self._sum + np.einsum("r,rw->w", self._centred[position : position + len(values)], values)
 
     def slope(self) -> npt.NDArray[np.float64]:
         return np.asarray(self._sum / (self._centred @ self._centred))
@@ -184,17 +203,13 @@ def _require_finite(rows: npt.NDArray[Any], name: str, steps: npt.NDArray[np.int
     )
 
 
-def _increment_correlation(tail: npt.NDArray[Any]) -> float:
+def _increment_products(tail: npt.NDArray[Any]) -> tuple[float, float]:
     increments = np.diff(tail.astype(np.float64), axis=0)
-    power = float(np.sum(increments * increments))
-    if increments.shape[0] < 2 or power == 0.0:
-        return 0.0
-    products = float(np.sum(increments[1:] * increments[:-1]))
-    n = increments.shape[0]
-    return float(products / power * n / (n - 1))
+    return float(np.sum(increments * increments)), float(np.sum(increments[1:] * increments[:-1]))
 
 
-def _fingerprint(weights: WeightVector, steps: npt.NDArray[np.int64], snapshots: npt.NDArray[Any]) -> str:
+def fingerprint(weights: WeightVector, steps: npt.NDArray[np.int64], snapshots: npt.NDArray[Any]) -> str:
+    """Hash tensors, steps and the window's end rows."""
     digest = hashlib.sha256(json.dumps(weights.to_attrs()).encode())
     for part in (steps, snapshots[0], snapshots[-1]):
         digest.update(np.ascontiguousarray(part).tobytes())

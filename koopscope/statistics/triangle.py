@@ -74,16 +74,18 @@ def _wide_pair_triangles(
     snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64], reference: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     n_groups, d = members.shape
-    factors = np.zeros((n_groups, 2 * d + 1, 2 * d + 1))
+    width = 2 * d + 1
+    factors = np.zeros((n_groups, 0, width))
     n_pairs = snapshots.shape[0] - 1
-    for start in range(0, n_pairs, LAPACK_ROWS):
-        stop = min(start + LAPACK_ROWS, n_pairs)
+    at_once = max(LAPACK_ROWS, width)
+    for start in range(0, n_pairs, at_once):
+        stop = min(start + at_once, n_pairs)
         rows = snapshots[start : stop + 1][:, members].astype(np.float64).swapaxes(0, 1)
         rows -= reference[:, None, :]
         ones = np.ones((n_groups, stop - start, 1))
         pairs = np.concatenate([ones, rows[:, :-1], rows[:, 1:]], axis=2)
         factors = r_factor(np.concatenate([factors, pairs], axis=1))
-    return factors
+    return np.pad(factors, ((0, 0), (0, width - factors.shape[1]), (0, 0)))
 
 
 def snapshot_triangles(snapshots: npt.NDArray[Any], block: GroupBlock) -> SnapshotTriangles:

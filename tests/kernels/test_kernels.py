@@ -11,6 +11,7 @@ import reference
 
 import koopscope
 from koopscope.kernels.increment_gram import increment_gram
+from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.pair_triangle import pair_triangle
 
 EPS = np.finfo(np.float64).eps
@@ -69,6 +70,26 @@ def test_increment_gram__equals_twin(dtype, n_snapshots, n_groups, d):
     found = increment_gram(snapshots, members)
     expected = reference.increment_gram(snapshots, members)
     np.testing.assert_allclose(found, expected, rtol=0, atol=10 * d * EPS * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("stride", [1, 9, 40])
+@pytest.mark.parametrize(("n_groups", "d"), [(1, 1), (27, 3), (2, 6)])
+def test_lagged_moments__equals_twin(n_groups, d, stride):
+    rows = walk(300, n_groups * d, "float32")
+    members = np.arange(n_groups * d).reshape(n_groups, d)[:, ::-1].copy()
+    origin = rows[0][members].astype(np.float64)
+    padded = -(-d // 4) * 4
+    products, totals = np.zeros((n_groups, 2, padded, padded)), np.zeros((n_groups, 2, padded))
+    lagged_moments(rows, members.astype(np.uint64), origin, stride, stride, products, totals)
+    expected = reference.lagged_moments(rows, members, origin, stride)
+    tolerance = {"rtol": 0, "atol": 300 * EPS * np.abs(expected).max()}
+    starts = slice(1, d + 1)
+    upper = np.triu(np.ones((d, d), bool))
+    found = np.where(upper, products[:, 0, :d, :d], 0.0)
+    np.testing.assert_allclose(found, np.where(upper, expected[:, starts, starts], 0.0), **tolerance)
+    np.testing.assert_allclose(products[:, 1, :d, :d], expected[:, starts, d + 1 :], **tolerance)
+    np.testing.assert_allclose(totals[:, 0, :d], expected[:, 0, starts], **tolerance)
+    np.testing.assert_allclose(totals[:, 1, :d], expected[:, 0, d + 1 :], **tolerance)
 
 
 def test_increment_gram__adds_up_over_weights():

@@ -36,7 +36,7 @@ def test_collect__snapshots_are_the_grid_rows():
 
 def test_collect__slope_is_the_least_squares_line_of_the_last_fifth(monkeypatch):
     run = random_run(dtype="float64")
-    monkeypatch.setattr("koopscope.statistics.grid.READ_BLOCK", 7 * 6 * 8 * 5)  # five rows at a time
+    monkeypatch.setattr("koopscope.statistics.reading.ROWS_PER_RUN", 4)
     grid = koopscope.collect(run, "node", t1=0, t2=100).grid
     steps = run.step.values[40:51]
     values = np.concatenate([run["a.weight"].values.reshape(60, -1), run["a.bias"].values], axis=1)[40:51]
@@ -44,17 +44,39 @@ def test_collect__slope_is_the_least_squares_line_of_the_last_fifth(monkeypatch)
     np.testing.assert_allclose(grid.slope, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("rows_at_once", [1, 3, 7, 1000])
-def test_collect__same_bits_for_any_block_of_rows(rows_at_once, monkeypatch):
-    """Except the slope, whose sum is ordered by blocks: equal to rounding."""
-    run = random_run()
-    whole = koopscope.collect(run, "node", t2=100, lag=4)
-    monkeypatch.setattr("koopscope.statistics.grid.READ_BLOCK", rows_at_once * 7 * 6 * 4)
-    parts = koopscope.collect(run, "node", t2=100, lag=4)
-    assert np.array_equal(whole.grid.snapshots, parts.grid.snapshots)
-    assert np.array_equal(whole.blocks[0].kind.factors, parts.blocks[0].kind.factors)
-    assert whole.grid.increment_correlation == parts.grid.increment_correlation
-    np.testing.assert_allclose(whole.grid.slope, parts.grid.slope, rtol=1e-12)
+@pytest.mark.parametrize("pairs", ["strided", "every"])
+@pytest.mark.parametrize("runs_at_once", [1, 3, 7])
+def test_collect__same_bits_for_any_memory_budget(runs_at_once, pairs, monkeypatch):
+    run = random_run(n_rows=2000)
+    whole = koopscope.collect(run, "node", lag=6, pairs=pairs)
+    row_bytes = (7 * 6 + 7 * (pairs == "every")) * 4
+    monkeypatch.setattr("koopscope.statistics.reading.BLOCK_BYTES", runs_at_once * 256 * row_bytes)
+    monkeypatch.setattr("koopscope.statistics.reading.CHUNK_ROWS", 1)
+    parts = koopscope.collect(run, "node", lag=6, pairs=pairs)
+    same_statistics(whole, parts)
+
+
+@pytest.mark.parametrize("pairs", ["strided", "every"])
+def test_collect__same_bits_for_any_number_of_threads(pairs):
+    import numba
+
+    run = random_run(n_rows=600)
+    several = koopscope.collect(run, "quasi-node:2", lag=6, pairs=pairs)
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        one = koopscope.collect(run, "quasi-node:2", lag=6, pairs=pairs)
+    finally:
+        numba.set_num_threads(threads)
+    same_statistics(several, one)
+
+
+def same_statistics(one, other):
+    for name in ("snapshots", "last", "slope", "increment_correlation", "fingerprint"):
+        assert np.array_equal(getattr(one.grid, name), getattr(other.grid, name)), name
+    for block, again in zip(one.blocks, other.blocks, strict=True):
+        for name, value in vars(block.kind).items():
+            assert np.array_equal(value, getattr(again.kind, name)), name
 
 
 @pytest.mark.parametrize(
@@ -133,4 +155,5 @@ def test_collect__progress_is_told_in_order():
     koopscope.collect(linear_run(), "node", progress=lambda *event: heard.append(event))
     reading = [(done, total) for stage, done, total in heard if stage == "reading weights"]
     assert reading == sorted(reading)
-    assert reading[-1] == (26, 26)
+    assert reading[0][0] == 0
+    assert reading[-1][0] == reading[-1][1] > 0

@@ -1,0 +1,190 @@
+"""Lagged moments: products of every pair of rows one lag apart, summed for many small groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from koopscope.kernels.accelerate import jit
+
+ROWS_PER_TILE = 256  # long enough for sums over vector lanes, short enough for the cache
+GROUPS_PER_TASK = 25  # neighbours in the recording are read together: whole lines of memory, few pages
+ROWS_AT_ONCE = 8  # a line of float64 in the tile is written whole
+LONGEST_SHARED = 32  # lag in rows up to which ends are found in the tile of the starts
+
+
+@jit(parallel=True)
+def lagged_moments(
+    rows: npt.NDArray[Any],
+    members: npt.NDArray[np.uint64],
+    reference: npt.NDArray[np.float64],
+    stride: int,
+    phase: int,
+    products: npt.NDArray[np.float64],
+    totals: npt.NDArray[np.float64],
+) -> None:
+    """Add the moments of all pairs inside a stretch of rows to the sums so far, in place.
+
+    Rows are widened to float64 in tiles of neighbouring groups, so that the recording is read line by
+    line and once; products of float32 are exact. Groups run in parallel. Tiles end where ``phase`` plus
+    the number of pairs is a multiple of ``ROWS_PER_TILE``: stretches that end there too give the same
+    sums, bit for bit, as the whole in one call.
+
+    Parameters
+    ----------
+    rows
+        Shape ``(row, weight)``, any floating type; pairs are rows ``t`` and ``t + stride``.
+    members
+        Columns of each group's weights, shape ``(group, member)``.
+    reference
+        Subtracted from every row, shape ``(group, member)``.
+    stride
+        Rows from the start of a pair to its end.
+    phase
+        Pairs that the first tile has behind it.
+    products
+        Sums of starts with starts (upper triangle) and of starts with ends, shape
+        ``(group, 2, p, p)`` with p the next multiple of four of the number of members.
+    totals
+        Sums of starts and of ends, shape ``(group, 2, p)``.
+    """
+    n_groups = members.shape[0]
+    for task in numba.prange((n_groups + GROUPS_PER_TASK - 1) // GROUPS_PER_TASK):
+        part = slice(task * GROUPS_PER_TASK, min((task + 1) * GROUPS_PER_TASK, n_groups))
+        _sum_groups(rows, members[part], reference[part], stride, phase, products[part], totals[part])
+
+
+@jit()
+def _sum_groups(
+    rows: npt.NDArray[Any],
+    groups: npt.NDArray[np.uint64],
+    reference: npt.NDArray[np.float64],
+    stride: int,
+    phase: int,
+    products: npt.NDArray[np.float64],
+    totals: npt.NDArray[np.float64],
+) -> None:
+    """Add the moments of a few neighbouring groups."""
+    padded = products.shape[2]
+    shared = stride <= LONGEST_SHARED
+    starts = np.zeros((groups.shape[0], padded, ROWS_PER_TILE + LONGEST_SHARED + ROWS_AT_ONCE))
+    ends = starts if shared else np.zeros_like(starts)
+    offset = stride if shared else 0
+    n_pairs = rows.shape[0] - stride
+    begin = 0
+    while begin < n_pairs:
+        count = min(ROWS_PER_TILE - (phase + begin) % ROWS_PER_TILE, n_pairs - begin)
+        _widen(rows, begin, count + offset, groups, reference, starts)
+        if not shared:
+            _widen(rows, begin + stride, count, groups, reference, ends)
+        for group in range(groups.shape[0]):
+            _add_products(starts[group], ends[group], offset, count, products[group])
+            _add_totals(starts[group], ends[group], offset, count, totals[group])
+        begin += count
+
+
+@jit()
+def _widen(
+    rows: npt.NDArray[Any],
+    begin: int,
+    count: int,
+    groups: npt.NDArray[np.uint64],
+    reference: npt.NDArray[np.float64],
+    tile: npt.NDArray[np.float64],
+) -> None:
+    """Copy rows into a tile ``(group, member, row)``, measured from the reference."""
+    n_groups, d = groups.shape
+    # Rows past the end fill the last line of the tile, where there are any; nothing reads them.
+    count = min(-(-count // ROWS_AT_ONCE) * ROWS_AT_ONCE, rows.shape[0] - begin)
+    whole = count // ROWS_AT_ONCE * ROWS_AT_ONCE
+    for row in range(0, whole, ROWS_AT_ONCE):
+        eight = rows[begin + row : begin + row + ROWS_AT_ONCE]
+        r0, r1, r2, r3 = eight[0], eight[1], eight[2], eight[3]
+        r4, r5, r6, r7 = eight[4], eight[5], eight[6], eight[7]
+        for group in range(n_groups):
+            for member in range(d):
+                column, origin = groups[group, member], reference[group, member]
+                line = tile[group, member, row : row + ROWS_AT_ONCE]
+                line[0], line[1] = r0[column] - origin, r1[column] - origin
+                line[2], line[3] = r2[column] - origin, r3[column] - origin
+                line[4], line[5] = r4[column] - origin, r5[column] - origin
+                line[6], line[7] = r6[column] - origin, r7[column] - origin
+    for row in range(whole, count):
+        for group in range(n_groups):
+            for member in range(d):
+                tile[group, member, row] = rows[begin + row, groups[group, member]] - reference[group, member]
+
+
+@jit()
+def _add_products(
+    starts: npt.NDArray[np.float64],
+    ends: npt.NDArray[np.float64],
+    offset: int,
+    count: int,
+    products: npt.NDArray[np.float64],
+) -> None:
+    """Add one tile's products of starts with starts and of starts with ends."""
+    padded = starts.shape[0]
+    for i in range(0, padded, 4):
+        for j in range(0, padded, 2):
+            if j >= i:
+                _dots(starts, starts, i, j, 0, count, products[0])
+            _dots(starts, ends, i, j, offset, count, products[1])
+
+
+@jit(reorder_sums=True)
+def _dots(
+    left: npt.NDArray[np.float64],
+    right: npt.NDArray[np.float64],
+    i: int,
+    j: int,
+    offset: int,
+    count: int,
+    sums: npt.NDArray[np.float64],
+) -> None:
+    """Add inner products of four lines with two; each line is loaded once for several products."""
+    # Slices, since an index with an offset would be checked for being negative at every turn.
+    a0, a1, a2, a3 = left[i], left[i + 1], left[i + 2], left[i + 3]
+    b0, b1 = right[j, offset : offset + count], right[j + 1, offset : offset + count]
+    s00 = s01 = s10 = s11 = s20 = s21 = s30 = s31 = 0.0
+    for row in range(count):
+        x0, x1, x2, x3 = a0[row], a1[row], a2[row], a3[row]
+        y0, y1 = b0[row], b1[row]
+        s00 += x0 * y0
+        s01 += x0 * y1
+        s10 += x1 * y0
+        s11 += x1 * y1
+        s20 += x2 * y0
+        s21 += x2 * y1
+        s30 += x3 * y0
+        s31 += x3 * y1
+    sums[i, j] += s00
+    sums[i, j + 1] += s01
+    sums[i + 1, j] += s10
+    sums[i + 1, j + 1] += s11
+    sums[i + 2, j] += s20
+    sums[i + 2, j + 1] += s21
+    sums[i + 3, j] += s30
+    sums[i + 3, j + 1] += s31
+
+
+@jit(reorder_sums=True)
+def _add_totals(
+    starts: npt.NDArray[np.float64],
+    ends: npt.NDArray[np.float64],
+    offset: int,
+    count: int,
+    totals: npt.NDArray[np.float64],
+) -> None:
+    """Add one tile's sums of starts and of ends."""
+    for member in range(starts.shape[0]):
+        now, following = starts[member], ends[member, offset : offset + count]
+        total, total_end = 0.0, 0.0
+        for row in range(count):
+            total += now[row]
+            total_end += following[row]
+        totals[0, member] += total
+        totals[1, member] += total_end

@@ -1,0 +1,204 @@
+"""One pass over the weights of a window: blocks of rows that fit the memory budget, read one ahead.
+
+Sums over rows are made of *runs* of rows, whose borders depend on the tensors alone. Blocks hold whole
+runs, so that any memory budget gives the same statistics, bit for bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from koopscope.parallel import memory_budget, one_ahead, require_memory
+from koopscope.progress import Listener
+from koopscope.statistics.windows import Window
+from koopscope.weight_vector import WeightVector
+
+ROWS_PER_RUN = 256
+RUN_BYTES = 4 * 2**20  # a run of a large tensor has fewer rows
+BLOCK_BYTES = 32 * 2**20  # a block that is read at once: more gains nothing
+CHUNK_ROWS = 64  # rows of a chunk as koopscope records large tensors; fewer would decode it again
+BLOCKS_IN_FLIGHT = 3  # one computed on, one read ahead, and what decoding and widening take
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Tensors that are read together, neighbours in the flat order.
+
+    Attributes
+    ----------
+    tensors
+        Indices of the tensors.
+    columns
+        Their place in the flat order.
+    rows_per_run
+        Rows of a run.
+    """
+
+    tensors: tuple[int, ...]
+    columns: slice
+    rows_per_run: int
+
+    @classmethod
+    def of(cls, weights: WeightVector, tensors: Sequence[int], rows_per_run: int | None = None) -> Batch:
+        """Settle the runs of some tensors."""
+        columns = slice(int(weights.offsets[tensors[0]]), int(weights.offsets[tensors[-1] + 1]))
+        if rows_per_run is None:
+            row_bytes = max(1, (columns.stop - columns.start) * weights.dtype.itemsize)
+            fitting = max(1, RUN_BYTES // row_bytes)
+            rows_per_run = min(ROWS_PER_RUN, 1 << (fitting.bit_length() - 1))
+        return cls(tuple(tensors), columns, rows_per_run)
+
+    def holds(self, members: npt.NDArray[np.int64]) -> bool:
+        """Tell whether a block of groups lies in this batch."""
+        return bool(self.columns.start <= members.min() and members.max() < self.columns.stop)
+
+    def rows_per_block(self, row_bytes: int) -> int:
+        """Rows that are read at once: whole runs, as the memory budget allows.
+
+        Raises
+        ------
+        MemoryBudgetError
+            If not even one run fits.
+        """
+        require_memory(
+            BLOCKS_IN_FLIGHT * self.rows_per_run * row_bytes,
+            f"reading {self.rows_per_run} rows of {self.columns.stop - self.columns.start} weights at a time",
+            "use fewer tensors (--include, --exclude)",
+        )
+        share = memory_budget() // (2 * BLOCKS_IN_FLIGHT)
+        n_bytes = min(share, max(BLOCK_BYTES, CHUNK_ROWS * row_bytes))
+        runs = max(1, n_bytes // (row_bytes * self.rows_per_run))
+        # Powers of two, as runs are: borders of blocks are then borders of recorded chunks.
+        return int(self.rows_per_run << (int(runs).bit_length() - 1))
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """Consecutive rows of a batch, shape ``(row, weight)``; gone when the next block is asked for.
+
+    ``overlapping`` has the rows just before them in front, as many as were asked for and have been read.
+    """
+
+    batch: Batch
+    start: int
+    rows: npt.NDArray[Any]
+    overlapping: npt.NDArray[Any]
+
+    @property
+    def stop(self) -> int:
+        """Row after the last."""
+        return self.start + self.rows.shape[0]
+
+    def runs(self, first: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """Give the runs of the block from a row on, each with its first row."""
+        length = self.batch.rows_per_run
+        start = max(first, self.start)
+        while start < self.stop:
+            stop = min((start // length + 1) * length, self.stop)
+            yield start, self.rows[start - self.start : stop - self.start]
+            start = stop
+
+
+def row_blocks(
+    trajectory: xr.Dataset,
+    weights: WeightVector,
+    window: Window,
+    batches: Sequence[Batch],
+    dtype: np.dtype[Any],
+    tell: Listener,
+    overlap: int = 0,
+) -> Iterator[RowBlock]:
+    """Read the window batch by batch, block by block of rows, always one block ahead of the caller."""
+    n_rows = window.last_row + 1 - window.first_row
+    total = n_rows * weights.size * dtype.itemsize
+    done, started = 0, time.perf_counter()
+    tell("reading weights", 0, total)
+    for block in one_ahead(_read_all(trajectory, weights, window, batches, dtype, overlap)):
+        yield block
+        done += block.rows.size * dtype.itemsize
+        seconds = max(time.perf_counter() - started, 1e-9)
+        if seconds > 1:
+            left = (total - done) * seconds / done
+            tell(f"reading {done / seconds / 1e6:.0f} MB/s, {left:.0f} s left", 0, 0)
+        tell("reading weights", done, total)
+
+
+def _read_all(
+    trajectory: xr.Dataset,
+    weights: WeightVector,
+    window: Window,
+    batches: Sequence[Batch],
+    dtype: np.dtype[Any],
+    overlap: int,
+) -> Iterator[RowBlock]:
+    for batch in batches:
+        length = batch.rows_per_block(row_bytes(weights, batch, dtype))
+        read = _BatchReader(trajectory, weights, window, batch)
+        if len(batch.tensors) == 1 and not overlap:
+            for start, stop in _borders(window, length):
+                rows = read.tensor(0, start, stop).astype(dtype, copy=False)
+                yield RowBlock(batch, start, rows, rows)
+            continue
+        # Two pieces of memory take turns: one is read into while the other is computed on.
+        longest = overlap + min(length, window.last_row + 1 - window.first_row)
+        width = batch.columns.stop - batch.columns.start
+        memory, other = np.empty((longest, width), dtype), np.empty((longest, width), dtype)
+        filled = 0
+        for start, stop in _borders(window, length):
+            kept = min(overlap, filled)
+            memory[:kept] = other[filled - kept : filled]
+            filled = kept + stop - start
+            read.into(memory[kept:filled], start, stop)
+            yield RowBlock(batch, start, memory[kept:filled], memory[:filled])
+            memory, other = other, memory
+
+
+class _BatchReader:
+    """Reads the rows of a batch, small tensors at once."""
+
+    def __init__(self, trajectory: xr.Dataset, weights: WeightVector, window: Window, batch: Batch) -> None:
+        self._slots = [weights.tensors[index] for index in batch.tensors]
+        self._variables = [trajectory[slot.name].variable for slot in self._slots]
+        self._first = window.first_row
+        self._whole: dict[int, npt.NDArray[Any]] = {}
+        if len(self._slots) > 1:
+            for index, slot in enumerate(self._slots):
+                # A chunk of a small tensor holds so many rows that it would be decoded for many blocks.
+                n_bytes = (window.last_row + 1 - self._first) * slot.size * np.dtype(slot.dtype).itemsize
+                if n_bytes <= min(BLOCK_BYTES, memory_budget() // 32):
+                    self._whole[index] = self.tensor(index, self._first, window.last_row + 1)
+
+    def tensor(self, index: int, start: int, stop: int) -> npt.NDArray[Any]:
+        """Rows of one tensor, flat."""
+        if index in self._whole:
+            return self._whole[index][start - self._first : stop - self._first]
+        rows = np.asarray(self._variables[index][start:stop].values)
+        return rows.reshape(stop - start, self._slots[index].size)
+
+    def into(self, out: npt.NDArray[Any], start: int, stop: int) -> None:
+        """Put rows of all tensors side by side."""
+        column = 0
+        for index, slot in enumerate(self._slots):
+            out[:, column : column + slot.size] = self.tensor(index, start, stop)
+            column += slot.size
+
+
+def row_bytes(weights: WeightVector, batch: Batch, dtype: np.dtype[Any]) -> int:
+    """Bytes of one row of a batch."""
+    return max(1, int(batch.columns.stop - batch.columns.start) * dtype.itemsize)
+
+
+def _borders(window: Window, length: int) -> Iterator[tuple[int, int]]:
+    """First row of each block and the one after its last: multiples of the length, in the recording."""
+    start = window.first_row
+    while start <= window.last_row:
+        stop = min((start // length + 1) * length, window.last_row + 1)
+        yield start, stop
+        start = stop

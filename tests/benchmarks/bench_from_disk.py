@@ -1,0 +1,94 @@
+"""Recordings larger than memory: python tests/benchmarks/bench_from_disk.py FOLDER [GIGABYTES].
+
+Writes a recording of 4 GB (needs 3 GB of disk), reads and decodes it, fits it node by node, and removes it.
+Every measurement is a process of its own, so that its peak memory is its own; medians of three.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from koopscope import TrajectoryWriter
+
+WIDTH, ROWS = 10, 10_000
+
+READ = """
+for start in range(0, run.sizes["step"], 512):
+    run["fc.weight"].variable[start : start + 512].values
+run["fc.bias"].variable[:].values
+"""
+JOBS = {
+    "reading and decoding only": READ,
+    "fit, default lag": 'koopscope.fit(run, "node", t2=last)',
+    "fit, every pair at lag 1": 'koopscope.fit(run, "node", t2=last, lag=1, pairs="every")',
+    "fit, default lag, two dask workers": 'koopscope.fit(run, "node", t2=last, scheduler="local")',
+}
+FRAME = """
+import json, resource, sys, time
+import numpy, koopscope
+from koopscope import collect, fit
+if __name__ == "__main__":
+    run = koopscope.open_trajectory(sys.argv[1])
+    last = int(run["step"][-1])
+    begin, cpu = time.perf_counter(), time.process_time()
+{job}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(json.dumps([time.perf_counter() - begin, time.process_time() - cpu, peak]))
+"""
+
+
+def write(path, gigabytes):
+    """Record a layer whose weights decay to where they end."""
+    random = np.random.default_rng(0)
+    units = round(gigabytes * 1e9 / 4 / ROWS / (WIDTH + 1))
+    weight = (random.normal(size=(units, WIDTH)) * 0.05).astype("float32")
+    speed = (random.normal(size=(units, WIDTH)) * 1e-4).astype("float32")
+    rates = (random.uniform(0.2, 3, size=(units, 1)) / ROWS).astype("float32")
+    bias = np.zeros(units, "float32")
+    with TrajectoryWriter(path, layout="torch") as writer:
+        for step in range(ROWS):
+            decay = np.exp(-rates * step)
+            weight, bias = weight + speed * decay, bias + np.float32(1e-4) * decay[:, 0]
+            writer.append(step, {"fc.weight": weight, "fc.bias": bias})
+
+
+def measure(job, path, folder):
+    """Run one job in a process of its own."""
+    script = folder / "job.py"
+    body = "\n".join("    " + line for line in job.strip().splitlines())
+    script.write_text(FRAME.format(job=body))
+    found = subprocess.run([sys.executable, script, path], check=True, capture_output=True, text=True)
+    return json.loads(found.stdout.splitlines()[-1])
+
+
+def main():
+    """Run all, in a folder that is removed afterwards."""
+    gigabytes = float(sys.argv[2]) if len(sys.argv) > 2 else 4.0
+    folder = Path(tempfile.mkdtemp(dir=sys.argv[1] if len(sys.argv) > 1 else None))
+    try:
+        path = folder / "run.zarr"
+        write(path, gigabytes)
+        reference = None
+        for name, job in JOBS.items():
+            rounds = [measure(job, path, folder) for _ in range(3)]
+            seconds, cpu, peak = (statistics.median(column) for column in zip(*rounds, strict=True))
+            reference = reference or seconds
+            print(
+                f"{name:36} {seconds:7.2f} s ({seconds / reference:.2f} x), processor {cpu:6.2f} s, "
+                f"peak {peak:.2f} GB",
+                flush=True,
+            )
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Many small groups against NumPy and PyDMD: python -m pytest tests/benchmarks/bench_small_groups.py.
+
+550 nodes of 11 weights over 10 000 float32 snapshots (242 MB). Needs pytest-benchmark and pydmd. Every table
+has the reference it is compared with; the figure in brackets is the ratio to the fastest.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import koopscope
+from koopscope.partition import GroupBlock
+from koopscope.statistics.moments import MomentSums
+from koopscope.trajectory import from_arrays
+
+NODES, WIDTH, ROWS, LAG = 550, 10, 10_000, 100
+
+
+@pytest.fixture(scope="module")
+def values():
+    """Decays of twelve rates and noise of a float32's size."""
+    random = np.random.default_rng(0)
+    times = np.linspace(0, 3, ROWS, dtype=np.float32)[:, None]
+    decays = np.exp(-times * random.uniform(0.2, 3, 12).astype(np.float32))
+    values = decays @ random.normal(size=(12, NODES * (WIDTH + 1))).astype(np.float32)
+    values += 1e-5 * random.standard_normal(values.shape, dtype=np.float32)
+    return values
+
+
+@pytest.fixture(scope="module")
+def run(values):
+    split = NODES * WIDTH
+    weight = values[:, :split].reshape(ROWS, NODES, WIDTH)
+    return from_arrays(np.arange(ROWS), {"fc.weight": weight, "fc.bias": values[:, split:]})
+
+
+def node_columns():
+    weights = np.arange(NODES * WIDTH).reshape(NODES, WIDTH)
+    return np.concatenate([weights, NODES * WIDTH + np.arange(NODES)[:, None]], axis=1)
+
+
+@pytest.mark.benchmark(group="moments of every pair at lag 1")
+def test_reference__numpy_sum(benchmark, values):
+    benchmark.pedantic(values.sum, rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.benchmark(group="moments of every pair at lag 1")
+def test_moments(benchmark, values):
+    block = GroupBlock("fc", "fc", node_columns(), np.arange(NODES))
+
+    def moments():
+        sums = MomentSums(block, 0, 1)
+        sums.add(values, 1)
+        return sums.finish()
+
+    found = benchmark.pedantic(moments, rounds=5, warmup_rounds=1)
+    assert found.n_pairs == ROWS - 1
+
+
+def pinv_loop(values):
+    """Fit and decompose node by node, as the paper's formula is written."""
+    radii = []
+    for columns in node_columns():
+        data = values[:, columns].T.astype(np.float64)
+        operator = data[:, 1:] @ np.linalg.pinv(data[:, :-1])
+        radii.append(np.abs(np.linalg.eigvals(operator)).max())
+    return radii
+
+
+def pydmd_loop(values):
+    """Exact DMD of every node."""
+    from pydmd import DMD
+
+    radii = []
+    for columns in node_columns():
+        dmd = DMD(svd_rank=-1, exact=True).fit(values[:, columns].T.astype(np.float64))
+        radii.append(np.abs(dmd.eigs).max())
+    return radii
+
+
+@pytest.mark.benchmark(group="whole fit with eigenvalues")
+@pytest.mark.parametrize("loop", [pinv_loop, pydmd_loop])
+def test_reference__loop_over_nodes(benchmark, values, loop):
+    radii = benchmark.pedantic(loop, args=(values,), rounds=1)
+    assert len(radii) == NODES
+
+
+@pytest.mark.benchmark(group="whole fit with eigenvalues")
+@pytest.mark.parametrize(
+    "settings", [{"lag": 1, "pairs": "every"}, {"lag": LAG}], ids=["every pair, lag 1", "strided, lag 100"]
+)
+def test_fit(benchmark, run, settings):
+    fit = benchmark.pedantic(
+        koopscope.fit, args=(run, "node"), kwargs={"t2": ROWS - 1, **settings}, rounds=5, warmup_rounds=1
+    )
+    assert fit["fc"].sizes["group"] == NODES
+
+
+@pytest.mark.benchmark(group="forecast")
+@pytest.mark.parametrize("lead", [1_000, 1_000_000])
+def test_predict(benchmark, run, lead):
+    fit = koopscope.fit(run, "node", t2=ROWS - 1, lag=LAG, rank=3)
+    benchmark.pedantic(koopscope.predict, args=(fit, lead), rounds=5, warmup_rounds=1)

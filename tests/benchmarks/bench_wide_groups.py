@@ -1,0 +1,57 @@
+"""Wide groups against the machine's own GEMM: python -m pytest -s tests/benchmarks/bench_wide_groups.py.
+
+Prints the rate of the statistic beside that of a float64 matrix product, measured just before. Needs
+pytest-benchmark and 4 GB of memory.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from koopscope.partition import GroupBlock
+from koopscope.statistics.gram import increment_grams
+from koopscope.statistics.triangle import pair_triangles
+
+
+def gemm_rate(n=1500):
+    """Multiplications and additions a second of a float64 matrix product."""
+    matrix = np.random.default_rng(0).standard_normal((n, n))
+    spent = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        matrix @ matrix
+        spent.append(time.perf_counter() - begin)
+    return 2 * n**3 / np.median(spent)
+
+
+def block_of(n_groups, d):
+    members = np.arange(n_groups * d).reshape(n_groups, d)
+    return GroupBlock("fc", "fc", members, np.arange(n_groups))
+
+
+def report(name, flops, benchmark, reference):
+    rate = flops / benchmark.stats.stats.median
+    benchmark.extra_info["gemm_share"] = rate / reference
+    print(f"\n{name}: {rate / 1e9:.1f} of {reference / 1e9:.1f} GFLOP/s, {rate / reference:.0%} of GEMM")
+
+
+@pytest.mark.benchmark(group="20 nodes, d = 785, n = 2000")
+def test_pair_triangles(benchmark):
+    n, n_groups, d = 2000, 20, 785
+    snapshots = np.random.default_rng(0).standard_normal((n, n_groups * d), dtype=np.float32)
+    reference = gemm_rate()
+    benchmark.pedantic(pair_triangles, args=(snapshots, block_of(n_groups, d)), rounds=3)
+    width, rows = 2 * d + 1, n - 1
+    report("QR of pairs", n_groups * (2 * rows * width**2 - 2 * width**3 / 3), benchmark, reference)
+
+
+@pytest.mark.benchmark(group="network of 1 M weights, n = 500")
+def test_increment_gram(benchmark):
+    n, d = 500, 1_000_000
+    snapshots = np.random.default_rng(0).standard_normal((n, d), dtype=np.float32)
+    reference = gemm_rate()
+    benchmark.pedantic(increment_grams, args=(snapshots, block_of(1, d)), rounds=3, warmup_rounds=1)
+    report("increment Gram", 2 * (n - 1) ** 2 * d, benchmark, reference)
