@@ -361,7 +361,7 @@ def figure3(options: argparse.Namespace) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 5.5), layout="constrained")
-    leads = [100, 250, 500, 750, 1_000]
+    leads = [round(share * TABLE2[0].lead) for share in (0.1, 0.25, 0.5, 0.75, 1.0)]
     rows = []
     for panel, experiment in zip(figure.subplots(1, 2), TABLE2, strict=True):
         paths = recordings(experiment, options)

@@ -98,7 +98,7 @@ VARIABLES = {
     ),
     "score": Variable(("candidate",), "f", "", "mean over origins of the error at the largest lead"),
     "predicted_error": Variable(("lead",), "f", "", "largest error of the chosen candidate over origins"),
-    "error_bound": Variable(("lead",), "f", "", "twice the predicted error"),
+    "error_bound": Variable(("lead",), "f", "", "twice the largest predicted error up to the lead"),
     "recorded_loss": Variable(("step_recorded",), "f", "", "loss as recorded"),
     "loss_at_t2": Variable((), "f", "", "loss at w(t2)"),
     "loss_true": Variable(("lead",), "f", "", "loss at the recorded w(t2 + lead)"),

@@ -70,7 +70,7 @@ def test_backtest__prediction_is_the_worst_of_the_origins(race):
     best = int(np.argmin(race["score"].values))
     worst = race["backtest_error"][best].max("origin").values
     np.testing.assert_array_equal(race["predicted_error"], worst)
-    np.testing.assert_array_equal(race["error_bound"], 2 * race["predicted_error"])
+    np.testing.assert_array_equal(race["error_bound"], 2 * np.maximum.accumulate(worst))
     assert race["score"][best] == race["backtest_error"][best, :, -1].mean()
 
 
@@ -146,6 +146,26 @@ def test_auto__beats_the_paper_and_the_baselines_on_real_runs(recording, request
         figures[name] = koopscope.verify(fit, run, 2900)["relative_l2"].values[0]
     fit_error, hold_error, linear_error = figures["auto"]
     assert fit_error < min(hold_error, linear_error, figures["paper"][0])
+
+
+def test_backtest__the_mixture_is_the_mean_of_different_fits(race):
+    """Of one lag; by the triangle inequality it errs by no more than its members do on average."""
+    kinds = race["kind"].values.tolist()
+    mixture = kinds.index("mixture")
+    members = race.attrs["members"]
+    assert len({tuple(member.values()) for member in members}) == len(members) > 1
+    errors = [
+        race["backtest_error"].values[index]
+        for index, found in enumerate(
+            zip(race.lag.values, race.delays.values, race.rtol.values, race.window_share.values, strict=True)
+        )
+        if kinds[index] == "affine"
+        and race.partition.values[index] == race.partition.values[mixture]
+        and found[0] == race.lag.values[mixture]
+        and dict(zip(("delays", "rtol", "window_share"), found[1:], strict=True)) in members
+    ]
+    assert len(errors) == len(members)
+    assert np.all(race["backtest_error"].values[mixture] <= np.mean(errors, axis=0) * (1 + 1e-9))
 
 
 def test_auto__states_an_error_that_turns_out_true(adadelta):

@@ -33,6 +33,13 @@ def test_forecast_verdict__carries_its_number(changed, expected):
     assert expected in verdict
 
 
+@pytest.mark.parametrize("kind", ["hold", "linear", "affine", "mixture"])
+def test_backtest_verdict__has_words_for_every_winner(kind):
+    race = {"chosen": {"kind": kind}, "leads": [50], "predicted_error": [0.2], "error_bound": [0.4]}
+    race |= {"tolerance": 0.1, "horizon": 0, "horizon_censored": False}
+    assert " won; error 0.2 predicted" in verdicts.backtest_verdict(race)
+
+
 def test_loss_verdict__marks_a_bound():
     loss = {"at_t2": 2.0, "true": 1.0, "forecast": 0.5, "success": True}
     loss |= {"t_eq": 50.0, "t_eq_ratio": 1.0, "t_eq_censored": True}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from recipes.node_rows import gates_first, node_rows, rows_of
+from recipes.node_rows import fits_by_node, gates_first, node_rows, rows_of
 
 import koopscope
 from koopscope.recipes import KerasCallback, keras_weights
@@ -75,6 +75,7 @@ def main(path):
     found = node_rows(trajectory)
     for layer, rows in expected_rows(weights).items():
         assert found[layer] == rows, layer
+    fits_by_node(path)
     by_names = koopscope.open_trajectory(path, layout="keras")
     assert by_names["attention.query.kernel"].attrs["output_axes"] == [1, 2]
     sys.stdout.write(f"{keras.backend.backend()} agrees\n")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 
+import koopscope
 from koopscope import Partition
 from koopscope.trajectory import tensor_names
 from koopscope.weight_vector import WeightVector
+from koopscope_cli.main import main
 
 
 def node_rows(trajectory):
@@ -18,6 +23,16 @@ def node_rows(trajectory):
         rows = found.setdefault(block.layer, [])
         rows.extend(tuple(np.sort(flat[members])) for members in block.members)
     return found
+
+
+def fits_by_node(path, *options):
+    """Fit a recording as a user does, and hold the number of groups against that of its nodes."""
+    folder = f"{path}.koop"
+    assert main(["fit", str(path), "--partition", "node", "-o", folder, "--overwrite", *options]) == 0
+    summary = json.loads((Path(folder) / "summary.json").read_text())
+    trajectory = koopscope.open_trajectory(path)
+    assert summary["groups"] == sum(map(len, node_rows(trajectory).values()))
+    assert summary["weights"] == sum(trajectory[name][0].size for name in tensor_names(trajectory))
 
 
 def rows_of(*parts):

@@ -3,7 +3,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from recipes.node_rows import node_rows, rows_of
+from recipes.node_rows import fits_by_node, gates_first, node_rows, rows_of
 
 from koopscope.recipes import pytree_weights
 from koopscope.trajectory import TrajectoryWriter, open_trajectory
@@ -68,6 +68,7 @@ def test_pytree_weights__flax_linen(tmp_path):
     assert rows["MultiHeadDotProductAttention_0.query"] == rows_of(query.reshape(3, -1).T, bias)
     (cell,) = {name.rsplit(".", 2)[0] for name in weights if ".hi." in name}
     own = [values for name, values in weights.items() if name.startswith(cell)]
+    fits_by_node(tmp_path / "run.zarr")
     assert rows[cell] == rows_of(*(np.moveaxis(values, -1, 0) for values in own))
     assert (np.diff(trajectory["Dense_0.kernel"].values, axis=0) != 0).any()
 
@@ -102,6 +103,35 @@ def test_pytree_weights__flax_nnx(tmp_path):
         kernel = np.moveaxis(weights[f"{layer}.kernel"], -1, 0)
         assert node_rows(trajectory)[layer] == rows_of(kernel, weights[f"{layer}.bias"])
     assert (np.diff(trajectory["fc.kernel"].values, axis=0) != 0).any()
+
+
+def test_pytree_weights__haiku(tmp_path):
+    jax = pytest.importorskip("jax", reason=f"jax {REASON}")
+    hk = pytest.importorskip("haiku", reason=f"dm-haiku {REASON}")
+
+    def net(x):
+        x = hk.Conv2D(3, 3, name="conv")(x)
+        x = hk.Conv2DTranspose(2, 3, name="conv_transpose")(x)
+        x = hk.LayerNorm(-1, True, True, name="norm")(x.reshape(len(x), -1))
+        lstm = hk.LSTM(3, name="lstm")
+        x, _ = lstm(x, lstm.initial_state(len(x)))
+        return hk.Linear(2, name="head")(hk.Linear(3, name="square")(x))
+
+    model = hk.without_apply_rng(hk.transform(net))
+    x = jax.numpy.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 2)), "float32")
+    params = model.init(jax.random.key(0), x)
+    trajectory = train(jax, lambda p: (model.apply(p, x) ** 2).mean(), params, tmp_path / "run.zarr", None)
+    assert trajectory.attrs["layout"] == "haiku"
+    weights = {name: trajectory[name].values[-1] for name in trajectory.data_vars}
+    rows = node_rows(trajectory)
+    for layer in ("conv", "square", "head"):
+        assert rows[layer] == rows_of(np.moveaxis(weights[f"{layer}.w"], -1, 0), weights[f"{layer}.b"])
+    up = np.moveaxis(weights["conv_transpose.w"], -2, 0)
+    assert rows["conv_transpose"] == rows_of(up, weights["conv_transpose.b"])
+    gates = [gates_first(np.moveaxis(weights[f"lstm.linear.{part}"], -1, 0), 4) for part in "wb"]
+    assert rows["lstm.linear"] == rows_of(*gates)
+    assert (np.diff(trajectory["head.w"].values, axis=0) != 0).any()
+    fits_by_node(tmp_path / "run.zarr")
 
 
 def test_pytree_weights__bfloat16_is_kept(tmp_path):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from recipes.node_rows import gates_first, node_rows, rows_of
+from recipes.node_rows import fits_by_node, gates_first, node_rows, rows_of
 
 import koopscope
 from koopscope.errors import LayoutError, UsageError
@@ -127,6 +127,7 @@ def test_torch_recorder__fits_by_node(trained):
     pytest.importorskip("numba", reason="numba is not installed")
     tree = koopscope.fit(trained[1], "node", t1=0, t2=12)
     assert tree.attrs["partition"] == "node"
+    fits_by_node(trained[1].attrs["source"])
 
 
 def test_torch_layout__agrees_with_what_names_say():
