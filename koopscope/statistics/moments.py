@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.parallel import in_threads, require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 
@@ -78,6 +77,8 @@ class MomentSums:
 
         ``end`` is the number, in the recording, of the row in which the first pair ends.
         """
+        from koopscope.kernels.lagged_moments import lagged_moments  # strided fits start without it
+
         if self._head is None:
             self._head = rows[: self._stride][:, self._columns].astype(np.float64)
         self._tail = rows[-self._stride :]
