@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from koopscope import progress as progress
     from koopscope import recipes as recipes
     from koopscope.backtesting import backtest as backtest
+    from koopscope.basin import find_basin as find_basin
     from koopscope.errors import KoopscopeError as KoopscopeError
     from koopscope.fitting import fit as fit
+    from koopscope.following import follow_basin as follow_basin
     from koopscope.forecasting import predict as predict
     from koopscope.partition import Partition as Partition
+    from koopscope.plots import plot_basin as plot_basin
     from koopscope.plots import plot_eigs as plot_eigs
+    from koopscope.plots import plot_eigs_over_time as plot_eigs_over_time
     from koopscope.plots import plot_error_vs_evolution as plot_error_vs_evolution
     from koopscope.plots import plot_loss as plot_loss
     from koopscope.plots import plot_weights as plot_weights
@@ -47,11 +51,15 @@ _HOMES = {
     "backtest": "koopscope.backtesting",
     "collect": "koopscope.statistics",
     "convert": "koopscope.trajectory",
+    "find_basin": "koopscope.basin",
     "fit": "koopscope.fitting",
+    "follow_basin": "koopscope.following",
     "inspect": "koopscope.trajectory",
     "load": "koopscope.results",
     "open_trajectory": "koopscope.trajectory",
+    "plot_basin": "koopscope.plots",
     "plot_eigs": "koopscope.plots",
+    "plot_eigs_over_time": "koopscope.plots",
     "plot_error_vs_evolution": "koopscope.plots",
     "plot_loss": "koopscope.plots",
     "plot_weights": "koopscope.plots",

@@ -15,7 +15,7 @@ from zarr.storage import MemoryStore
 from koopscope.errors import OutputExistsError, ResultError
 
 TREES = ("fit", "verification")
-TABLES = ("forecast", "spectrum", "backtest")
+TABLES = ("forecast", "spectrum", "backtest", "basin")
 _KIND = "koopscope_result"
 
 

@@ -25,6 +25,7 @@ _COMMANDS = {
     "predict": "Forecast the weights some steps after t2 and store them.",
     "verify": "Measure a stored fit against the recording at other leads.",
     "backtest": "Race settings on the window itself, and predict the error of the best.",
+    "basin": "Say whether the run has settled, since when, and where to put t1 and t2.",
     "spectrum": "List the eigenvalues of a stored fit and what they mean in training steps.",
 }
 _FAILED, _INTERRUPTED, _TERMINATED = 1, 130, 143
