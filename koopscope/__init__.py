@@ -8,6 +8,7 @@ The public names live here and are loaded on first use, so that importing koopsc
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +18,34 @@ if TYPE_CHECKING:
     from koopscope import errors as errors
     from koopscope import progress as progress
     from koopscope import recipes as recipes
+    from koopscope import summary as summary
+    from koopscope import verdicts as verdicts
     from koopscope.backtesting import backtest as backtest
     from koopscope.basin import find_basin as find_basin
+    from koopscope.comparison import compare as compare
+    from koopscope.comparison import permutation_test as permutation_test
+    from koopscope.ensembles import ensemble as ensemble
+    from koopscope.ensembles import quantiles as quantiles
     from koopscope.errors import KoopscopeError as KoopscopeError
+    from koopscope.examples import example_recording as example_recording
+    from koopscope.exporting import export as export
+    from koopscope.exporting import state_dict as state_dict
     from koopscope.fitting import fit as fit
     from koopscope.following import follow_basin as follow_basin
     from koopscope.forecasting import predict as predict
     from koopscope.partition import Partition as Partition
     from koopscope.plots import plot_basin as plot_basin
+    from koopscope.plots import plot_distance as plot_distance
     from koopscope.plots import plot_eigs as plot_eigs
     from koopscope.plots import plot_eigs_over_time as plot_eigs_over_time
     from koopscope.plots import plot_error_vs_evolution as plot_error_vs_evolution
     from koopscope.plots import plot_loss as plot_loss
+    from koopscope.plots import plot_modes as plot_modes
+    from koopscope.plots import plot_skill as plot_skill
     from koopscope.plots import plot_weights as plot_weights
+    from koopscope.pruning import end_point as end_point
+    from koopscope.pruning import prune as prune
+    from koopscope.reporting import report as report
     from koopscope.results import load as load
     from koopscope.results import save as save
     from koopscope.spectra import spectrum as spectrum
@@ -50,26 +66,39 @@ _HOMES = {
     "TrajectoryWriter": "koopscope.trajectory",
     "backtest": "koopscope.backtesting",
     "collect": "koopscope.statistics",
+    "compare": "koopscope.comparison",
     "convert": "koopscope.trajectory",
     "find_basin": "koopscope.basin",
+    "end_point": "koopscope.pruning",
+    "ensemble": "koopscope.ensembles",
+    "example_recording": "koopscope.examples",
+    "export": "koopscope.exporting",
     "fit": "koopscope.fitting",
     "follow_basin": "koopscope.following",
     "inspect": "koopscope.trajectory",
     "load": "koopscope.results",
     "open_trajectory": "koopscope.trajectory",
     "plot_basin": "koopscope.plots",
+    "permutation_test": "koopscope.comparison",
+    "plot_distance": "koopscope.plots",
     "plot_eigs": "koopscope.plots",
     "plot_eigs_over_time": "koopscope.plots",
     "plot_error_vs_evolution": "koopscope.plots",
     "plot_loss": "koopscope.plots",
+    "plot_modes": "koopscope.plots",
+    "plot_skill": "koopscope.plots",
     "plot_weights": "koopscope.plots",
     "predict": "koopscope.forecasting",
+    "prune": "koopscope.pruning",
+    "quantiles": "koopscope.ensembles",
+    "report": "koopscope.reporting",
     "save": "koopscope.results",
     "spectrum": "koopscope.spectra",
+    "state_dict": "koopscope.exporting",
     "verify": "koopscope.verification",
 }
 
-_MODULES = ("errors", "progress", "recipes")
+_MODULES = ("errors", "progress", "recipes", "summary", "verdicts")
 
 __all__ = sorted([*_HOMES, *_MODULES])
 
@@ -80,6 +109,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'koopscope' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)
+    if "xarray" in sys.modules:  # what the function returns shall have .koop
+        import_module("koopscope.accessor")
     globals()[name] = value
     return value
 

@@ -10,10 +10,11 @@ import numpy.typing as npt
 import xarray as xr
 
 from koopscope.errors import UsageError, WindowError
+from koopscope.hindcast import Candidate
 from koopscope.operators import Floats
 from koopscope.partition import Partition
 from koopscope.progress import Listener, listener
-from koopscope.race import Candidate, Race, run_race
+from koopscope.race import Race, run_race
 from koopscope.statistics import IncrementGrams, Statistics, collect, gram_about_last
 from koopscope.variables import check
 
@@ -25,9 +26,9 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a race decided: the candidate in words and units of training steps, and its record."""
+    """What a race decided: the fits whose mean forecasts, in units of training steps, and their record."""
 
-    candidate: Candidate
+    fits: tuple[Candidate, ...]
     partition: str
     lag: int
     table: xr.Dataset
@@ -73,8 +74,9 @@ def backtest(
     xr.Dataset
         ``backtest_error(candidate, origin, lead)`` and its ``score(candidate)``; ``predicted_error(lead)``,
         the worst of the origins for the winner, and ``error_bound(lead)``, twice that. Attributes:
-        ``chosen`` with the winner's settings, ``horizon``, the largest lead whose bound stays within
-        ``tolerance`` (0 if none does), and ``horizon_censored`` where that is the largest lead tried.
+        ``chosen`` with the winner's settings, ``horizon``, the largest lead up to which every bound
+        stays within ``tolerance`` (0 if none does), and ``horizon_censored`` where that is the largest
+        lead tried.
 
     Raises
     ------
@@ -112,7 +114,7 @@ def judge(statistics: Statistics, *, lead: int | None, tolerance: float, tell: L
     tell("racing candidates", 1, 1)
     winner = race.candidates[race.chosen]
     table = _table(statistics, race, names, tolerance)
-    return Verdict(winner, names[winner.partition], winner.multiple * window.lag, table)
+    return Verdict(race.fits, names[winner.partition], winner.multiple * window.lag, table)
 
 
 def raced_grams(statistics: Statistics) -> tuple[list[str], list[Floats]]:
@@ -144,9 +146,9 @@ def _table(statistics: Statistics, race: Race, names: list[str], tolerance: floa
     window = statistics.grid.window
     worst = race.worst()
     bound = BOUND * worst
-    within = np.flatnonzero(bound <= tolerance)
-    # The bound never falls with the lead, so those within it are the first ones.
-    horizon = int(race.leads[within[-1]] * window.lag) if within.size else 0
+    # Relative errors fall with the lead where a run oscillates: only leads before the first failure count.
+    n_within = int(np.argmin(np.append(bound <= tolerance, False)))
+    horizon = int(race.leads[n_within - 1] * window.lag) if n_within else 0
     candidates = race.candidates
     columns: dict[str, list[Any]] = {
         "kind": [candidate.kind for candidate in candidates],
@@ -171,9 +173,10 @@ def _table(statistics: Statistics, race: Race, names: list[str], tolerance: floa
     attrs = {
         "koopscope_result": "backtest",
         "chosen": {name: values[race.chosen] for name, values in columns.items()},
+        "members": [{"delays": fit.delays, "rtol": fit.rtol, "window_share": fit.share} for fit in race.fits],
         "tolerance": tolerance,
         "horizon": horizon,
-        "horizon_censored": bool(within.size == race.leads.size),
+        "horizon_censored": bool(n_within == race.leads.size),
         "t1": window.t1,
         "t2": window.t2,
         "average": window.average,

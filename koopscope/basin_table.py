@@ -83,6 +83,7 @@ def basin_table(
         p_values = [min(test.rate_p, test.displacement_p) for test in tests]
         data["contraction_p"] = (("group",), np.array(p_values))
     coords: dict[str, Any] = {
+        "window": starts + int(attrs["window"]),
         "window_start": ("window", starts),
         "window_end": ("window", starts + int(attrs["window"])),
         "layer": ("group", np.array([b.layer for b in blocks for _ in b.members], dtype=object)),

@@ -61,8 +61,8 @@ def decompose(operators: Operators) -> Modes:
 
 
 def _residuals(operators: Operators, values: Complex, left: Complex) -> Floats:
-    now = np.einsum("gms,grs->gmr", left, operators.pairs_now)
-    following = np.einsum("gms,grs->gmr", left, operators.pairs_next)
+    now = left @ operators.pairs_now.swapaxes(1, 2)
+    following = left @ operators.pairs_next.swapaxes(1, 2)
     error = np.linalg.norm(following - values[:, :, None] * now, axis=2)
     drift = np.abs(np.einsum("gms,gs->gm", left, operators.drift))
     movement = np.hypot(np.linalg.norm(following - now, axis=2), drift)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
-from koopscope.backtesting import TOLERANCE, judge
-from koopscope.choice import solve_choice
 from koopscope.eigen import decompose
 from koopscope.errors import UsageError
-from koopscope.operators import Operators, solve_affine, solve_delay, solve_paper, solve_paper_wide
+from koopscope.operators import Operators
 from koopscope.partition import GroupBlock, Partition
 from koopscope.progress import Listener, listener
-from koopscope.statistics import PairTriangles, SnapshotTriangles, Statistics, collect, gram_about_last
-from koopscope.statistics.collecting import AUTO, BlockStatistics
+from koopscope.solving import solve_block
+from koopscope.stabilising import choose_damping, damp
+from koopscope.statistics import Statistics, collect
+from koopscope.statistics.collecting import AUTO, BlockStatistics, collect_block
 from koopscope.variables import check
 from koopscope.versions import versions
 
@@ -36,6 +38,7 @@ def fit(
     average: int = 1,
     rtol: float | None = None,
     rank: int | None = None,
+    stabilise: bool = False,
     lead: int | None = None,
     progress: bool | Listener | None = None,
 ) -> xr.DataTree:
@@ -43,8 +46,14 @@ def fit(
 
     ``paper``: ``U = F' pinv(F)`` on raw snapshots, as published. ``affine``: centred pairs with the
     intercept kept apart, truncated at ``rtol``; with ``delays=q`` on states that stack q snapshots, with
-    ``average=K`` on means of K recorded rows. ``auto``: whatever a `koopscope.backtest` on the window
-    itself chooses.
+    ``average=K`` on means of K recorded rows. ``ridge``, ``tls`` and ``fb``: the same with another estimator
+    of the linear part. ``optimised``: exponentials fitted to the whole window at once. ``auto``: whatever a
+    `koopscope.backtest` on the window itself chooses.
+
+    Right for: ``affine``, full-batch runs, with delays where they are smooth; ``ridge``, singular values
+    that fall without a gap; ``tls`` and ``fb`` (total least squares, forward-backward), noise of the
+    recording itself, such as quantisation, not of minibatches; ``optimised``, long leads on runs that follow
+    a few exponentials; ``average=K``, minibatch noise; ``paper``, comparison with the source.
 
     Parameters
     ----------
@@ -55,12 +64,12 @@ def fit(
         `Partition`, or its spelling such as ``"node"`` or ``"node,fc1=quasi-node:10"``. By default
         ``"node"``, and ``"auto"``, the network against its layers, for ``method="auto"``.
     method
-        ``"paper"``, ``"affine"`` or ``"auto"``.
+        ``"paper"``, ``"affine"``, ``"ridge"``, ``"tls"``, ``"fb"``, ``"optimised"`` or ``"auto"``.
     t1, t2
         Window in training steps; by default the first four fifths of the recording.
     lag
         Training steps between snapshots; by default one recorded spacing for ``paper``, and the
-        multiple nearest to a hundredth of the window for ``affine``; ``auto`` races one, two and five
+        multiple nearest to a hundredth of the window for others; ``auto`` races one, two and five
         two-hundredths.
     delays
         Snapshots stacked into one state.
@@ -68,10 +77,14 @@ def fit(
         Recorded rows averaged into one snapshot, for runs with gradient noise. Forecasts then start from
         the last mean, not from w(t2).
     rtol
-        Tolerance of the truncation relative to the largest singular value. By default 1e-5 for
-        ``affine``, 1e-6 with delays, and the source's own tolerance (rounding) for ``paper``.
+        Tolerance of the truncation relative to the largest singular value; for ``ridge``, the size of its
+        penalty on the same scale. By default 1e-5, 1e-6 with delays, and the source's own tolerance
+        (rounding) for ``paper``.
     rank
-        Largest number of directions kept (``affine``).
+        Largest number of directions kept; by default all within ``rtol``, for ``optimised`` at most 8.
+    stabilise
+        Shrink the operators by the factor that forecasts the window's last quarter best; the attribute
+        ``damping`` says by how much. Not for ``auto``, which has found stable settings.
     lead
         Training steps that forecasts shall reach (``auto``); by default a quarter of the window.
     progress
@@ -103,6 +116,8 @@ def fit(
     """
     tell = listener(progress)
     _check_truncation(method, rtol, rank)
+    if stabilise and method == AUTO:
+        raise UsageError("method='auto' chooses among fits by their forecasts already; leave stabilise out")
     if lead is not None and method != AUTO:
         raise UsageError("lead needs method='auto': the other methods fit the same operators for every lead")
     if partition is None:
@@ -125,6 +140,10 @@ def fit(
     started = time.perf_counter()
     tell("fitting operators", 0, 1)
     solved, settings, backtest = _solve_all(statistics, rtol=rtol, rank=rank, lead=lead, tell=tell)
+    if stabilise:
+        damping = _choose_damping(statistics, settings)
+        solved = [(block, damp(operators, damping)) for block, operators in solved]
+        settings["damping"] = damping
     children = {f"/{block.path}": _dataset(statistics, block, operators) for block, operators in solved}
     if backtest is not None:
         children["/backtest"] = backtest
@@ -140,16 +159,43 @@ def _solve_all(
     """Solve every block; return with them the settings that were used and the backtest, if there was one."""
     window = statistics.grid.window
     if statistics.method == AUTO:
+        # The race is a fifth of the package; a fit with settings of its own starts without it.
+        from koopscope.backtesting import TOLERANCE, judge
+        from koopscope.choice import solve_choice
+
         verdict = judge(statistics, lead=lead, tolerance=TOLERANCE, tell=tell)
-        chosen = verdict.candidate
-        settings = {"partition": verdict.partition, "lag": verdict.lag, "kind": chosen.kind}
-        settings |= {"delays": chosen.delays, "rtol": chosen.rtol, "window_share": chosen.share}
+        settings = dict(verdict.table.attrs["chosen"]) | {"members": verdict.table.attrs["members"]}
         return solve_choice(statistics, verdict), settings, verdict.table
     tolerance = _default_rtol(statistics, rtol)
     settings = {"partition": statistics.partition, "lag": window.lag, "delays": statistics.delays}
     settings |= {"rtol": tolerance, "rank": rank}
-    solved = [(block.block, _solve(statistics, block, tolerance, rank)) for block in statistics.blocks]
-    return solved, settings, None
+    return (
+        _solve_fixed(statistics, statistics.blocks, statistics.grid.snapshots, tolerance, rank),
+        settings,
+        None,
+    )
+
+
+def _solve_fixed(
+    statistics: Statistics,
+    blocks: Sequence[BlockStatistics],
+    snapshots: npt.NDArray[Any],
+    rtol: float | None,
+    rank: int | None,
+) -> list[tuple[GroupBlock, Operators]]:
+    how = partial(solve_block, method=statistics.method, delays=statistics.delays, rtol=rtol, rank=rank)
+    return [(block.block, how(snapshots, block)) for block in blocks]
+
+
+def _choose_damping(statistics: Statistics, settings: dict[str, Any]) -> float:
+    snapshots, method, delays = statistics.grid.snapshots, statistics.method, statistics.delays
+
+    def solve_first(n: int) -> list[tuple[GroupBlock, Operators]]:
+        used = snapshots[:n]
+        blocks = [collect_block(used, block.block, method, delays) for block in statistics.blocks]
+        return _solve_fixed(statistics, blocks, used, settings["rtol"], settings["rank"])
+
+    return choose_damping(snapshots, solve_first)
 
 
 def _check_truncation(method: str, rtol: float | None, rank: int | None) -> None:
@@ -157,8 +203,10 @@ def _check_truncation(method: str, rtol: float | None, rank: int | None) -> None
         raise UsageError(f"rtol must lie in [0, 1), got {rtol}; it is relative to the largest singular value")
     if rank is not None and rank < 1:
         raise UsageError(f"rank must be at least 1, got {rank}")
-    if rank is not None and method != "affine":
-        raise UsageError("rank needs method='affine': paper does not truncate, and auto chooses")
+    if rank is not None and method in ("paper", AUTO):
+        raise UsageError(
+            "rank needs method='affine' or another centred one: paper does not truncate, and auto chooses"
+        )
     if rtol is not None and method == AUTO:
         raise UsageError("method='auto' chooses rtol itself; leave it out")
 
@@ -213,26 +261,6 @@ def _dataset(statistics: Statistics, block: GroupBlock, operators: Operators) ->
     return check(xr.Dataset(data, attrs=attrs))
 
 
-def _solve(statistics: Statistics, block: BlockStatistics, rtol: float | None, rank: int | None) -> Operators:
-    snapshots = statistics.grid.snapshots
-    members = block.block.members
-    if isinstance(block.kind, PairTriangles):
-        origin = statistics.grid.origin[members]
-        if statistics.method == "paper":
-            return solve_paper(block.kind, origin, rtol=rtol)
-        return solve_affine(block.kind, origin, rtol=rtol or 0.0, rank=rank)
-    of_groups = np.moveaxis(snapshots[:, members], 0, -1).astype(np.float64)
-    if isinstance(block.kind, SnapshotTriangles):
-        return solve_paper_wide(block.kind, of_groups, rtol=rtol)
-    return solve_delay(
-        gram_about_last(block.kind),
-        of_groups,
-        delays=statistics.delays,
-        rtol=rtol or 0.0,
-        rank=rank,
-    )
-
-
 def _describe(statistics: Statistics, settings: dict[str, Any], seconds_fit: float) -> dict[str, Any]:
     window = statistics.grid.window
     return {
@@ -245,6 +273,7 @@ def _describe(statistics: Statistics, settings: dict[str, Any], seconds_fit: flo
         "average": window.average,
         "origin_offset": window.origin_offset,
         "rank": None,
+        "damping": 0.0,
         **settings,
         "increment_correlation": statistics.grid.increment_correlation,
         "tensors": statistics.weights.to_attrs(),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from koopscope.errors import UsageError
+from koopscope.filtering import OSCILLATING, check_drop, filtered_maps
 from koopscope.fit_tree import fitted_blocks, fitted_weights, require_kind
 from koopscope.operators import states_at
 from koopscope.parallel import single_threaded_blas
@@ -17,7 +18,9 @@ from koopscope.parallel import single_threaded_blas
 ALTERNATING = -0.5  # correlation of consecutive increments below which a run is said to alternate
 
 
-def predict(fit: xr.DataTree, lead: int | Sequence[int] | npt.NDArray[np.int64]) -> xr.Dataset:
+def predict(
+    fit: xr.DataTree, lead: int | Sequence[int] | npt.NDArray[np.int64], *, drop: str | None = None
+) -> xr.Dataset:
     """Forecast the weights ``lead`` training steps after t2.
 
     The displacement is what moves: ``w(t2 + m lag) = w(t2) + basis z(m)``, with ``z(m)`` by binary powers
@@ -31,6 +34,11 @@ def predict(fit: xr.DataTree, lead: int | Sequence[int] | npt.NDArray[np.int64])
         Result of `koopscope.fit`.
     lead
         Training steps after t2, one or many, each at least 0.
+    drop
+        ``"oscillating"`` leaves out the modes that all but flip their sign from lag to lag (eigenvalues
+        within 45 degrees of the negative real axis): the forecast runs along the middle of such an
+        oscillation, the floor of the valley that the optimiser bounces in, and at lead 0 is the middle, not
+        w(t2).
 
     Returns
     -------
@@ -41,7 +49,7 @@ def predict(fit: xr.DataTree, lead: int | Sequence[int] | npt.NDArray[np.int64])
     Raises
     ------
     UsageError
-        If a lead is negative or no integer.
+        If a lead is negative or no integer, or there is no such filter.
     ResultError
         If ``fit`` is not a fit.
 
@@ -62,13 +70,14 @@ def predict(fit: xr.DataTree, lead: int | Sequence[int] | npt.NDArray[np.int64])
     """
     require_kind(fit, "fit")
     leads = check_leads(lead)
-    _warn_if_blind(fit, leads)
+    check_drop(drop)
+    _warn_if_blind(fit, leads, drop)
     weights = fitted_weights(fit)
     flat = np.empty((leads.size, weights.size))
     since_origin = leads.astype(np.float64) + float(fit.attrs["origin_offset"])
     with single_threaded_blas():
         for block in fitted_blocks(fit):
-            moved = displacements(block, since_origin, int(fit.attrs["lag"]))
+            moved = displacements(block, since_origin, int(fit.attrs["lag"]), drop)
             flat[:, block["member_index"].to_numpy()] = block["origin"].to_numpy() + moved
     finite = np.isfinite(flat).all(axis=1)
     variables = {
@@ -86,6 +95,8 @@ def predict(fit: xr.DataTree, lead: int | Sequence[int] | npt.NDArray[np.int64])
             "average": int(fit.attrs["average"]),
             "partition": fit.attrs["partition"],
             "method": fit.attrs["method"],
+            "dropped": drop or "",
+            "tensors": weights.to_attrs(),
             "diverged": leads[~finite].tolist(),
         },
     )
@@ -107,19 +118,33 @@ def check_leads(lead: int | Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArra
     return leads.astype(np.int64)
 
 
-def displacements(block: xr.Dataset, leads: npt.NDArray[np.float64], lag: int) -> npt.NDArray[np.float64]:
+def displacements(
+    block: xr.Dataset, leads: npt.NDArray[np.float64], lag: int, drop: str | None = None
+) -> npt.NDArray[np.float64]:
     """Forecast change from the origin of the groups of one block, shape ``(lead, group, member)``."""
-    states = states_at(block["operator"].to_numpy(), block["displacement"].to_numpy(), leads, lag)
+    if drop is None:
+        states = states_at(block["operator"].to_numpy(), block["displacement"].to_numpy(), leads, lag)
+    else:
+        operator, displacement, start = filtered_maps(block)
+        states = states_at(operator, displacement, leads, lag) + start[:, None, :]
     if "basis" in block:
         with np.errstate(over="ignore", invalid="ignore"):
             states = states @ block["basis"].to_numpy().swapaxes(1, 2)
     return states.swapaxes(0, 1)
 
 
-def _warn_if_blind(fit: xr.DataTree, leads: npt.NDArray[np.int64]) -> None:
+def _warn_if_blind(fit: xr.DataTree, leads: npt.NDArray[np.int64], drop: str | None) -> None:
     spacing, lag = int(fit.attrs["spacing"]), int(fit.attrs["lag"])
     alternates = float(fit.attrs["increment_correlation"]) < ALTERNATING
-    if alternates and (lag // spacing) % 2 == 0 and np.any((leads // spacing) % 2 == 1):
+    even = (lag // spacing) % 2 == 0
+    if alternates and even and drop == OSCILLATING:
+        warnings.warn(
+            f"drop={drop!r} drops nothing of the oscillation from row to row: a lag of {lag} steps (an even "
+            f"number of rows) cannot see it; fit with an odd lag such as {lag + spacing}",
+            UserWarning,
+            stacklevel=3,
+        )
+    elif alternates and even and np.any((leads // spacing) % 2 == 1):
         warnings.warn(
             f"the run alternates from one recorded row to the next, and a lag of {lag} steps (an even number "
             f"of rows) cannot see it: leads of an odd number of rows are forecast as if even; "

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from koopscope.errors import LossError
-from koopscope.metrics import Floats, equivalent_steps
+from koopscope.errors import LossError, UsageError
+from koopscope.metrics import Floats, equivalent_steps, running_mean
+from koopscope.trajectory import metric_names
 from koopscope.variables import check
 from koopscope.weight_vector import WeightVector
 
@@ -25,6 +26,9 @@ def loss_figures(
     trajectory: xr.Dataset,
     t2: int,
     leads: npt.NDArray[np.int64],
+    *,
+    metric: str = METRIC,
+    smooth: int = 1,
 ) -> xr.Dataset:
     """Evaluate a loss at w(t2), the true and the forecast weights, and find T_eq on the recorded loss.
 
@@ -33,44 +37,90 @@ def loss_figures(
     loss
         Callable on a mapping of tensor names to float64 arrays.
     flat
-        ``t2`` of shape ``(weight,)``, ``true`` and ``forecast`` of shape ``(lead, weight)``.
+        ``t2`` of shape ``(weight,)``, ``true``, ``forecast`` and those of further forecasts of shape
+        ``(lead, weight)``.
     weights, trajectory
-        The tensors, and the recording with its ``loss`` metric, if it has one.
+        The tensors, and the recording with its metrics.
     t2, leads
         In training steps.
+    metric
+        Name of the recorded series that the callable computes; other than ``loss`` it must be there.
+    smooth
+        Rows of the running mean in which T_eq is looked for; odd, so that the mean has a middle row.
 
     Raises
     ------
     LossError
         If the callable fails, returns no number, or disagrees with the recorded loss at w(t2).
+    UsageError
+        If the recording has no such metric, or the mean is of an even number of rows or longer than it.
     """
-    at_t2 = _evaluate(loss, weights, flat["t2"])
-    recorded = _recorded_loss(trajectory)
-    steps = trajectory["step"].to_numpy().astype(np.int64)
+    recorded = _recorded_loss(trajectory, metric)
     if recorded is not None:
-        _require_agreement(at_t2, float(recorded[np.searchsorted(steps, t2)]), t2)
-    true = np.array([_evaluate(loss, weights, row) for row in flat["true"]])
-    forecast = np.array([_evaluate(loss, weights, row) for row in flat["forecast"]])
-    data: dict[str, Any] = {
-        "loss_at_t2": ((), at_t2),
-        "loss_true": (("lead",), true),
-        "loss_forecast": (("lead",), forecast),
-        "success": (("lead",), forecast < at_t2),
-    }
+        _require_mean(smooth, recorded.size)
+    at_t2 = checked_loss(loss, weights, flat["t2"], trajectory, t2, metric=metric)
+    steps = trajectory["step"].to_numpy().astype(np.int64)
+    found = {name: _losses(loss, weights, rows) for name, rows in flat.items() if name != "t2"}
+    data: dict[str, Any] = {f"loss_{name}": (("lead",), values) for name, values in found.items()}
+    data["loss_at_t2"] = ((), at_t2)
+    data["success"] = (("lead",), found["forecast"] < at_t2)
+    attrs = {"metric": metric, "smooth": smooth}
     if recorded is None:
-        return check(xr.Dataset(data))
-    found = [equivalent_steps(steps, recorded, t2, value) for value in forecast]
-    saved = np.array([count for count, _ in found])
-    data["t_eq"] = (("lead",), saved)
-    data["t_eq_ratio"] = (("lead",), saved / np.maximum(leads, 1))
-    data["t_eq_censored"] = (("lead",), np.array([censored for _, censored in found]))
+        return check(xr.Dataset(data, attrs=attrs))
+    smoothed = running_mean(recorded, smooth)
+    for name, suffix in (("forecast", ""), ("filtered", "_filtered")):
+        if name in found:
+            counts = [equivalent_steps(steps, smoothed, t2, value) for value in found[name]]
+            saved = np.array([count for count, _ in counts])
+            data[f"t_eq{suffix}"] = (("lead",), saved)
+            data[f"t_eq_ratio{suffix}"] = (("lead",), saved / np.maximum(leads, 1))
+            data[f"t_eq_censored{suffix}"] = (("lead",), np.array([censored for _, censored in counts]))
     data["recorded_loss"] = (("step_recorded",), recorded)
-    return check(xr.Dataset(data, coords={"step_recorded": steps}))
+    if smooth > 1:
+        data["smoothed_loss"] = (("step_recorded",), smoothed)
+    return check(xr.Dataset(data, coords={"step_recorded": steps}, attrs=attrs))
 
 
-def _evaluate(
+def checked_loss(
+    loss: Callable[[Mapping[str, npt.NDArray[Any]]], float],
+    weights: WeightVector,
+    last: Floats,
+    trajectory: xr.Dataset | None,
+    t2: int,
+    *,
+    metric: str = METRIC,
+) -> float:
+    """Evaluate a loss at w(t2), and refuse it where it disagrees with the recorded one.
+
+    Raises
+    ------
+    LossError
+        If the callable fails, returns no number, or disagrees.
+    """
+    value = evaluate_loss(loss, weights, last)
+    recorded = None if trajectory is None else _recorded_loss(trajectory, metric)
+    if trajectory is not None and recorded is not None:
+        steps = trajectory["step"].to_numpy().astype(np.int64)
+        _require_agreement(value, float(recorded[np.searchsorted(steps, t2)]), t2)
+    return value
+
+
+def _losses(
+    loss: Callable[[Mapping[str, npt.NDArray[Any]]], float], weights: WeightVector, rows: Floats
+) -> Floats:
+    return np.array([evaluate_loss(loss, weights, row) for row in rows])
+
+
+def evaluate_loss(
     loss: Callable[[Mapping[str, npt.NDArray[Any]]], float], weights: WeightVector, row: Floats
 ) -> float:
+    """Evaluate a loss at one row of flat weights; NaN where these are not finite.
+
+    Raises
+    ------
+    LossError
+        If the callable fails or returns no number.
+    """
     if not np.isfinite(row).all():
         return float("nan")
     try:
@@ -83,10 +133,22 @@ def _evaluate(
     return value
 
 
-def _recorded_loss(trajectory: xr.Dataset) -> Floats | None:
-    if METRIC not in trajectory or trajectory[METRIC].attrs.get("role") != "metric":
+def _recorded_loss(trajectory: xr.Dataset, metric: str) -> Floats | None:
+    metrics = metric_names(trajectory)
+    if metric in metrics:
+        return np.asarray(trajectory[metric].to_numpy(), np.float64)
+    if metric == METRIC:
         return None
-    return np.asarray(trajectory[METRIC].to_numpy(), np.float64)
+    held = ", ".join(metrics) or "none"
+    raise UsageError(f"metric={metric!r} is no series of the recording, which holds {held}")
+
+
+def _require_mean(smooth: int, rows: int) -> None:
+    if smooth < 1 or smooth % 2 == 0 or smooth > rows:
+        raise UsageError(
+            f"smooth counts the rows of a running mean: expected an odd number of at least 1 and at most "
+            f"{rows}, the rows of the recording; got {smooth}"
+        )
 
 
 def _require_agreement(value: float, recorded: float, t2: int) -> None:

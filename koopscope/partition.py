@@ -1,4 +1,4 @@
-"""Which weights evolve together: network, layer, node, quasi-node, weight, or the user's own labels.
+"""Which weights evolve together: network, layer, node, quasi-node, weight, correlated, or the user's labels.
 
 A partition is an ordered set of disjoint groups that together hold every weight. Groups of one layer and
 one size make a *block*, an integer array ``(group, member)`` of indices into the flat order of the
@@ -21,20 +21,23 @@ from koopscope.errors import LayoutError, PartitionError
 from koopscope.trajectory import LAYOUTS
 from koopscope.weight_vector import TensorSlot, WeightVector
 
-_SCHEMES = ("network", "layer", "node", "quasi-node", "weight", "labels")
-_SPELLING = "network, layer, node, quasi-node:Q, weight, or a mixture such as node,fc1=quasi-node:10"
+_SCHEMES = ("network", "layer", "node", "quasi-node", "weight", "correlated", "labels")
+_NUMBERED = ("quasi-node", "correlated")
+_SPELLING = (
+    "network, layer, node, quasi-node:Q, weight, correlated:K, or a mixture such as node,fc1=quasi-node:10"
+)
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """One way of grouping weights; ``chunk`` is the q of quasi-nodes, 0 for all others."""
+    """One way of grouping weights; ``chunk`` is the q of quasi-nodes or the number of correlated groups."""
 
     name: str
     chunk: int = 0
 
     def __str__(self) -> str:
         """Spell the scheme as the shell does."""
-        return f"{self.name}:{self.chunk}" if self.name == "quasi-node" else self.name
+        return f"{self.name}:{self.chunk}" if self.name in _NUMBERED else self.name
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,21 @@ class Partition:
         return cls(Scheme("weight"))
 
     @classmethod
+    def correlated(cls, k: int) -> Partition:
+        """``k`` groups of weights whose increments are correlated over the window, in whatever layer.
+
+        They are read off the recording when statistics are collected, and stored with a fit as labels.
+        """
+        if k < 1:
+            raise PartitionError(f"correlated needs at least 1 group, not {k}")
+        return cls(Scheme("correlated", int(k)))
+
+    @property
+    def n_correlated(self) -> int:
+        """Number of groups to be read off the recording; 0 where the partition needs none."""
+        return self.default.chunk if self.default.name == "correlated" else 0
+
+    @classmethod
     def from_labels(cls, mapping: Mapping[str, Any]) -> Partition:
         """Groups by label: weights that share a label share a group, in whatever tensors they lie.
 
@@ -139,10 +157,12 @@ class Partition:
             exceptions.append((name.strip(), _parse_scheme(scheme.strip(), text)))
         whole = cls(_parse_scheme(first, text), tuple(exceptions))
         crossing = [
-            scheme for scheme in (whole.default, *dict(exceptions).values()) if scheme.name == "network"
+            scheme.name
+            for scheme in (whole.default, *dict(exceptions).values())
+            if scheme.name in ("network", "correlated")
         ]
         if exceptions and crossing:
-            raise PartitionError(f"partition {text!r}: network holds every layer and cannot be mixed")
+            raise PartitionError(f"partition {text!r}: {crossing[0]} crosses layers and cannot be mixed")
         return whole
 
     def __str__(self) -> str:
@@ -162,6 +182,8 @@ class Partition:
         if self.default.name == "network":
             everything = np.arange(weights.size, dtype=np.int64)[None, :]
             return [GroupBlock("network", "network", everything, np.zeros(1, np.int64))]
+        if self.n_correlated:
+            raise PartitionError(f"{self} is read off a recording: give it to collect or fit")
         if self.default.name == "labels":
             return _label_blocks(self.labels, weights)
         chosen = dict(self.per_layer)
@@ -180,9 +202,9 @@ class Partition:
 
 def _parse_scheme(text: str, whole: str) -> Scheme:
     name, colon, chunk = text.partition(":")
-    if name == "quasi-node" and chunk.isdecimal() and int(chunk) >= 1:
+    if name in _NUMBERED and chunk.isdecimal() and int(chunk) >= 1:
         return Scheme(name, int(chunk))
-    if name in _SCHEMES[:-1] and name != "quasi-node" and not colon:
+    if name in _SCHEMES[:-1] and name not in _NUMBERED and not colon:
         return Scheme(name)
     hint = " (labels come from Python: Partition.from_labels)" if name == "labels" else ""
     raise PartitionError(f"partition {whole!r}: {text!r} is not a scheme{hint}; write {_SPELLING}")

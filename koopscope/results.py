@@ -15,8 +15,10 @@ from zarr.storage import MemoryStore
 from koopscope.errors import OutputExistsError, ResultError
 
 TREES = ("fit", "verification")
-TABLES = ("forecast", "spectrum", "backtest", "basin")
+TABLES = ("forecast", "spectrum", "backtest", "basin", "ensemble")
 _KIND = "koopscope_result"
+# Chunk c.0.0 rather than c/0/0: a third of the folders to make, and to remove when a result is replaced.
+_FLAT = {"chunk_key_encoding": {"name": "default", "separator": "."}}
 
 
 def save(result: xr.DataTree | xr.Dataset, path: str | os.PathLike[str]) -> None:
@@ -69,7 +71,10 @@ def save(result: xr.DataTree | xr.Dataset, path: str | os.PathLike[str]) -> None
 def _write_store(tree: xr.DataTree, place: Path) -> None:
     """Encode in memory, then write: a fit is dozens of small arrays, each a thread of its own to Zarr."""
     encoded: dict[str, Any] = {}
-    tree.to_zarr(MemoryStore(encoded), mode="w-", consolidated=False, zarr_format=3)
+    encoding = {
+        node.path: dict.fromkeys(node.to_dataset(inherit=False).variables, _FLAT) for node in tree.subtree
+    }
+    tree.to_zarr(MemoryStore(encoded), mode="w-", consolidated=False, zarr_format=3, encoding=encoding)
     for key, buffer in encoded.items():
         file = place / key
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from koopscope.eigenvalue_classes import RULE, classify
-from koopscope.errors import UsageError
+from koopscope.errors import ResultError, UsageError
 from koopscope.fit_tree import fitted_blocks, require_kind
 from koopscope.intervals import FEWEST_BLOCKS, FEWEST_LIVES, bootstrap_eigenvalues
 from koopscope.parallel import single_threaded_blas
@@ -162,3 +162,22 @@ def _intervals(
             bounds["frequency_high"][own] = found.angle_high / (2 * np.pi * lag)
             trusted[own] = found.trusted
     return {**bounds, "interval_trusted": trusted}
+
+
+def as_spectrum(result: object) -> xr.Dataset:
+    """Take a spectrum as it is, and list that of a fit.
+
+    Raises
+    ------
+    ResultError
+        If ``result`` is neither.
+    """
+    kind = result.attrs.get("koopscope_result") if isinstance(result, (xr.DataTree, xr.Dataset)) else None
+    if isinstance(result, xr.DataTree) and kind == "fit":
+        return spectrum(result)
+    if isinstance(result, xr.Dataset) and kind == "spectrum":
+        return result
+    what = f"a {kind} result" if kind else f"a {type(result).__name__}"
+    raise ResultError(
+        f"expected a fit or a spectrum, got {what}; koopscope.fit(...) and koopscope.spectrum(...) make one"
+    )

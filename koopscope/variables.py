@@ -23,11 +23,19 @@ DIMS = {
     "mode": "eigenvalues of a group, largest modulus first",
     "eigenvalue": "eigenvalues of all groups in one list",
     "layer": "layers of the network",
-    "forecast": "fit, and the baselines hold, linear and, where rows are averaged, mean",
+    "forecast": "fit, the baselines hold, linear and (where rows are averaged) mean, and filtered",
     "tensor": "tensors of a recording",
     "candidate": "settings in a backtest's race",
+    "run": "recordings of an ensemble, or trainings recorded together",
+    "quantile": "shares of the runs of an ensemble",
     "origin": "training steps that a backtest takes for t2",
     "window": "sliding windows of a run, by their end",
+    "criterion": "how weights are ranked for pruning",
+    "item": "runs, or layers of runs, that are compared",
+    "item_other": "the same once more",
+    "permutation": "relabellings of the items of a comparison",
+    "label": "labels of a comparison, such as optimisers",
+    "label_other": "the same once more",
 }
 
 
@@ -130,15 +138,36 @@ VARIABLES = {
     "loss_at_t2": Variable((), "f", "", "loss at w(t2)"),
     "loss_true": Variable(("lead",), "f", "", "loss at the recorded w(t2 + lead)"),
     "loss_forecast": Variable(("lead",), "f", "", "loss at the forecast"),
+    "loss_linear": Variable(("lead",), "f", "", "loss at the forecast of the baseline linear"),
+    "loss_mean": Variable(("lead",), "f", "", "loss at the last mean"),
+    "loss_filtered": Variable(("lead",), "f", "", "loss at the forecast without its oscillating modes"),
+    "smoothed_loss": Variable(("step_recorded",), "f", "", "running mean of the recorded loss"),
     "success": Variable(("lead",), "b", "", "the forecast's loss is below the loss at t2"),
     "t_eq": Variable(
         ("lead",), "f", "steps", "optimiser steps after t2 that first reach the forecast's loss"
     ),
     "t_eq_ratio": Variable(("lead",), "f", "", "t_eq / lead"),
     "t_eq_censored": Variable(("lead",), "b", "", "not reached inside the recording: t_eq is a lower bound"),
+    "distance": Variable(
+        ("item", "item_other"), "f", "", "mean way between eigenvalues per lag, optimally matched"
+    ),
+    "p_value": Variable((), "f", "", "(b + 1) / (m + 1): b of m relabellings are as far apart"),
+    "statistic": Variable((), "f", "", "pseudo-F: distance between labels over distance within"),
+    "permuted_statistic": Variable(("permutation",), "f", "", "the statistic of every relabelling"),
+    "mean_distance": Variable(("label", "label_other"), "f", "", "mean distance between two items"),
+    "speed_up": Variable(
+        ("lead",), "f", "", "time of t_eq optimiser steps over the time to read, fit and forecast"
+    ),
+    "seconds_read": Variable((), "f", "s", "time to read the window"),
+    "seconds_fit": Variable((), "f", "s", "time to fit, without reading"),
+    "seconds_forecast": Variable((), "f", "s", "time to forecast all leads"),
+    "problem": Variable((), "O", "", "why a run failed; empty where it did not"),
+    "t_eq_filtered": Variable(("lead",), "f", "steps", "t_eq of the filtered forecast"),
+    "t_eq_ratio_filtered": Variable(("lead",), "f", "", "t_eq_filtered / lead"),
+    "t_eq_censored_filtered": Variable(("lead",), "b", "", "t_eq_filtered is a lower bound"),
 }
 
-_PREFIXES = {(), ("group",), ("layer",)}  # summaries repeat per layer and per group
+_PREFIXES = {(), ("group",), ("layer",), ("run",)}  # summaries repeat per layer, per group and per run
 
 
 def check(dataset: xr.Dataset) -> xr.Dataset:

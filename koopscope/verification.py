@@ -12,12 +12,14 @@ import xarray as xr
 from koopscope.errors import NonFiniteError, ResultError, WindowError
 from koopscope.fit_tree import fitted_blocks, fitted_weights, require_kind
 from koopscope.forecasting import check_leads, predict
-from koopscope.loss import loss_figures
+from koopscope.loss import METRIC, loss_figures
 from koopscope.metrics import Floats, error_to_evolution, moved_count, relative_l2, skill
 from koopscope.operators import baseline_displacements
 from koopscope.trajectory import tensor_names, validate
 from koopscope.variables import check
 from koopscope.weight_vector import WeightVector
+
+BASELINES = ("linear", "mean")  # whose loss is evaluated too; that of hold is the loss at t2
 
 LossFunction = Callable[[Mapping[str, npt.NDArray[Any]]], float]
 
@@ -28,6 +30,9 @@ def verify(
     lead: int | Sequence[int] | npt.NDArray[np.int64] | None = None,
     *,
     loss: LossFunction | None = None,
+    metric: str = METRIC,
+    smooth: int = 1,
+    drop: str | None = None,
 ) -> xr.DataTree:
     """Measure a fit's forecast against the true evolution after t2.
 
@@ -45,7 +50,15 @@ def verify(
         Recorded training steps after t2, one or many; by default up to the last recorded step.
     loss
         Callable ``loss(params) -> float`` on a mapping of tensor names to arrays of one step. Adds loss
-        at t2, at the true and at the forecast weights, success and T_eq.
+        at t2, at the true and at the forecast weights, and at those of the baselines, success and T_eq.
+    metric
+        Name of the recorded series that ``loss`` computes, such as ``"validation_loss"``.
+    smooth
+        Rows, an odd number, of the running mean of that series in which T_eq is looked for: on minibatches
+        the first passage of a noisy loss is luck, and about a tenth of an epoch steadies it.
+    drop
+        ``"oscillating"`` adds the forecast without its oscillating modes (see `koopscope.predict`), as
+        ``filtered``, with a loss and a T_eq of its own.
 
     Returns
     -------
@@ -62,6 +75,8 @@ def verify(
         If the recording is not the one that was fitted.
     LossError
         If the callable fails, or disagrees with the recorded loss at t2.
+    UsageError
+        If there is no such metric or filter, or the running mean is of an even number of rows.
 
     Examples
     --------
@@ -87,6 +102,11 @@ def verify(
     errors = {"fit": forecast - true}
     for name, moved in _flat_baselines(fit, weights, leads).items():
         errors[name] = moved - evolution
+    params = {"t2": start, "true": true, "forecast": forecast}
+    params |= {name: start + errors[name] + evolution for name in BASELINES if name in errors}
+    if drop is not None:
+        params["filtered"] = _flat_forecast(predict(fit, leads, drop=drop), weights)
+        errors["filtered"] = params["filtered"] - true
     coords = {"lead": leads, "step": ("lead", t2 + leads)}
     children = {
         "/": _summary(errors, evolution).assign_coords(coords),
@@ -101,10 +121,10 @@ def verify(
         summary = _summary(grouped, np.moveaxis(evolution[:, members], 1, 0), over="group")
         children[f"/groups/{block.attrs['path']}"] = summary.assign_coords(coords)
     if loss is not None:
-        params = {"t2": start, "true": true, "forecast": forecast}
-        children["/loss"] = loss_figures(loss, params, weights, trajectory, t2, leads).assign_coords(coords)
+        figures = loss_figures(loss, params, weights, trajectory, t2, leads, metric=metric, smooth=smooth)
+        children["/loss"] = figures.assign_coords(coords)
     tree = xr.DataTree.from_dict(children)
-    tree.attrs = _describe(fit, leads, errors["fit"])
+    tree.attrs = {**_describe(fit, leads, errors["fit"]), "dropped": drop or ""}
     return tree
 
 
@@ -204,7 +224,7 @@ def _summary(errors: Mapping[str, Floats], evolution: Floats, over: str | None =
         ),
     }
     variables: dict[str, Any] = {name: ((*dims, "forecast"), values) for name, values in data.items()}
-    for name in list(errors)[1:]:
+    for name in [name for name in errors if name not in ("fit", "filtered")]:
         variables[f"skill_{name}"] = (dims, skill(errors["fit"], errors[name]))
     variables["moved"] = (dims, moved_count(evolution))
     return check(xr.Dataset(variables, coords={"forecast": np.array(list(errors), dtype=object)}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from importlib.metadata import version
 
 __version__ = "0.1.0"
@@ -10,5 +11,10 @@ __version__ = "0.1.0"
 
 def versions() -> dict[str, str]:
     """Name the versions that can change a result, to be stored with it."""
-    used = {name: version(name) for name in ("numpy", "scipy", "numba", "xarray", "zarr")}
+    used = {name: _version(name) for name in ("numpy", "scipy", "numba", "xarray", "zarr")}
     return {"koopscope": __version__, "python": platform.python_version(), **used}
+
+
+def _version(name: str) -> str:
+    # Reading an installed package's metadata takes milliseconds, and most of these are imported by now.
+    return str(getattr(sys.modules.get(name), "__version__", None) or version(name))

@@ -30,6 +30,9 @@ class TensorSlot:
     layer: str
     output_axes: tuple[int, ...] | None
     output_blocks: int
+    source_name: str  # in the framework, with the dtype it has there
+    source_dtype: str
+    tied: tuple[str, ...]  # further names of the tensor in the framework
 
     @property
     def size(self) -> int:
@@ -46,7 +49,8 @@ class WeightVector:
     @classmethod
     def of(cls, trajectory: xr.Dataset) -> WeightVector:
         """Read the flat order off a trajectory (see `koopscope.open_trajectory`); no weight is read."""
-        return cls(tuple(_slot(trajectory[name]) for name in tensor_names(trajectory)))
+        tied = dict(trajectory.attrs.get("tied", {}))
+        return cls(tuple(_slot(trajectory[name], tied) for name in tensor_names(trajectory)))
 
     @classmethod
     def from_attrs(cls, described: Sequence[Mapping[str, Any]]) -> WeightVector:
@@ -63,6 +67,9 @@ class WeightVector:
                     layer=str(item["layer"]),
                     output_axes=None if axes is None else tuple(int(axis) for axis in axes),
                     output_blocks=int(item["output_blocks"]),
+                    source_name=str(item["source_name"]),
+                    source_dtype=str(item["source_dtype"]),
+                    tied=tuple(str(name) for name in item["tied"]),
                 )
             )
         return cls(tuple(slots))
@@ -78,6 +85,9 @@ class WeightVector:
                 "layer": slot.layer,
                 "output_axes": None if slot.output_axes is None else list(slot.output_axes),
                 "output_blocks": slot.output_blocks,
+                "source_name": slot.source_name,
+                "source_dtype": slot.source_dtype,
+                "tied": list(slot.tied),
             }
             for slot in self.tensors
         ]
@@ -133,14 +143,21 @@ class WeightVector:
         return slot.name, tuple(int(i) for i in position)
 
 
-def _slot(variable: xr.DataArray) -> TensorSlot:
+def _slot(variable: xr.DataArray, tied: Mapping[str, str]) -> TensorSlot:
     axes = variable.attrs.get("output_axes")
+    name = str(variable.name)
+    source_name = str(variable.attrs.get("source_name", name))
+    # Ties are noted under names without wrappers; what wraps the first name wraps the others too.
+    wrapper = source_name.removesuffix(name) if source_name.endswith(name) else ""
     return TensorSlot(
-        name=str(variable.name),
+        name=name,
         shape=tuple(variable.shape[1:]),
         dims=tuple(str(dim) for dim in variable.dims[1:]),
         dtype=str(variable.dtype),
         layer=str(variable.attrs["layer"]),
         output_axes=None if axes is None else tuple(int(axis) for axis in np.atleast_1d(axes)),
         output_blocks=int(variable.attrs.get("output_blocks", 1)),
+        source_name=source_name,
+        source_dtype=str(variable.attrs.get("source_dtype", variable.dtype)),
+        tied=tuple(wrapper + second for second, first in tied.items() if first == name),
     )

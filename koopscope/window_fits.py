@@ -122,13 +122,8 @@ class _Fitted:
     @classmethod
     def of(cls, gram: Floats, origin: int) -> _Fitted:
         used = gram[:, : origin + 1, : origin + 1]
-        modes = GramModes(used, 1)
-        reduced = modes.truncate(0.0, LARGEST_RANK)
-        starts = used[:, :origin, :origin]
-        transposed = reduced.coefficients.swapaxes(1, 2)
-        start = -np.einsum("wrj,wj->wr", transposed, starts.mean(axis=2))  # w_origin itself is the zero
-        intercept = reduced.drift / np.sqrt(modes.n_pairs)
-        return cls(gram, origin, reduced.operator, reduced.coefficients, start, intercept)
+        reduced = GramModes(used, 1).truncate(0.0, LARGEST_RANK)
+        return cls(gram, origin, reduced.operator, reduced.coefficients, reduced.state, reduced.intercept)
 
     def _kept(self, rank: int | npt.NDArray[np.int64]) -> Floats:
         """One for the directions of a rank, zero for the others; shape ``(window, state)``."""

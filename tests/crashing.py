@@ -16,7 +16,14 @@ import traceback
 
 import numpy as np
 
-SHAPES = {"fc1.weight": (7, 5), "fc1.bias": (7,), "wide.weight": (3, 400), "scale": ()}
+# The large one is written without a copy.
+SHAPES = {
+    "fc1.weight": (7, 5),
+    "fc1.bias": (7,),
+    "large.weight": (4, 4200),
+    "wide.weight": (3, 400),
+    "scale": (),
+}
 
 
 def tensors(step):

@@ -78,7 +78,7 @@ def test_load__damage_is_a_result_error(damage, tmp_path):
     if damage == "array gone":
         (place / "fc1" / "operator" / "zarr.json").unlink()
     if damage == "chunk cut":
-        chunk = next(path for path in (place / "fc1" / "operator" / "c").rglob("*") if path.is_file())
+        chunk = next((place / "fc1" / "operator").glob("c.*"))
         chunk.write_bytes(chunk.read_bytes()[:7])
     if damage == "json cut":
         (place / "fc1" / "zarr.json").write_text('{"zarr_format": 3,')

@@ -10,6 +10,7 @@ from cyclopts import Parameter, validators
 import koopscope
 from koopscope_cli import summary, tables, verdicts
 from koopscope_cli.options import Json, RecordingOptions, TrajectoryPath
+from koopscope_cli.place import absolute
 from koopscope_cli.progress import at_work
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def backtest(
             run, partition, t1=t1, t2=t2, lead=lead, average=average, tolerance=tolerance, progress=tell
         )
     figures = {
-        "input": str(trajectory.resolve()),
+        "input": absolute(trajectory),
         **{name: race.attrs[name] for name in ("t1", "t2", "average")},
         **summary.backtest_figures(race),
         "candidates": _listed(race, top),
@@ -92,10 +93,11 @@ def _candidates(figures: dict[str, Any]) -> Table:
     }
     rows = []
     for item in figures["candidates"]:
-        fitted = item["kind"] == "affine"
-        settings = [str(item[name]) if fitted else "-" for name in ("partition", "lag", "delays")]
-        rtol = format(item["rtol"], "g") if fitted else "-"
-        share = format(item["window_share"], "g") if item["kind"] != "hold" else "-"
+        fitted, single = item["kind"] in ("affine", "mixture"), item["kind"] == "affine"
+        settings = [str(item[name]) if fitted else "-" for name in ("partition", "lag")]
+        settings.append(str(item["delays"]) if single else "-")
+        rtol = format(item["rtol"], "g") if single else "-"
+        share = format(item["window_share"], "g") if item["kind"] in ("affine", "linear") else "-"
         errors = [tables.number(item[name]) for name in ("score", "worst")]
         rows.append([item["kind"], *settings, rtol, share, *errors])
     return tables.table(

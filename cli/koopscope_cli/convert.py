@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 import koopscope
 from koopscope_cli import tables
-from koopscope_cli.options import Json, Overwrite, RecordingOptions
+from koopscope_cli.options import Json, Overwrite, RecordingOptions, TrajectoryPath
+from koopscope_cli.place import absolute
 from koopscope_cli.progress import at_work
 
 
 def convert(
-    source: Annotated[Path, Parameter(help="A recording: a store, an HDF5 or netCDF4 file, or checkpoints.")],
-    target: Annotated[Path, Parameter(help="Store to write, by custom something.zarr.")],
+    source: TrajectoryPath,
+    target: Annotated[str, Parameter(help="Store to write, here or at a URL, by custom something.zarr.")],
     /,
     *,
     recording: RecordingOptions | None = None,
@@ -29,8 +29,8 @@ def convert(
         written = koopscope.convert(source, target, **opening, overwrite=overwrite)
         found = koopscope.inspect(written, lints=False)
     described = {
-        "input": str(source.resolve()),
-        "output": str(written.resolve()),
+        "input": absolute(source),
+        "output": absolute(str(written)),
         **{name: found.attrs[name] for name in ("steps", "weights", "bytes", "layout")},
     }
     if json:

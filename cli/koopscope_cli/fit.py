@@ -13,12 +13,14 @@ import koopscope
 from koopscope_cli import output_folder, summary, tables, verdicts
 from koopscope_cli.loss_option import load_loss
 from koopscope_cli.options import FitSettings, Json, Loss, Output, Overwrite, RecordingOptions, TrajectoryPath
+from koopscope_cli.place import absolute, stem
 from koopscope_cli.progress import at_work
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _DPI = 150
+_COMPRESSION = {"compress_level": 3}  # files 6 % larger than at the default of 6, in two thirds of the time
 
 
 def fit(
@@ -42,8 +44,8 @@ def fit(
     """Fit one operator a group of weights, and verify it on the rest of the recording."""
     started = time.perf_counter()
     chosen, opening = settings or FitSettings(), asdict(recording or RecordingOptions())
-    source = trajectory.resolve()
-    wanted = output or Path(f"{source.stem}.koop")
+    source = absolute(trajectory)
+    wanted = output or Path(f"{stem(trajectory)}.koop")
     place = output_folder.claim_folder(wanted, source, overwrite=overwrite)
     with at_work() as tell:
         loss_function = load_loss(loss) if loss else None
@@ -58,7 +60,7 @@ def fit(
             verification = koopscope.verify(fitted, run, lead, loss=loss_function)
             tell("verifying", 1, 1)
         described = _describe(fitted, verification)
-        described |= {"input": str(source), **opening, "output": str(place)}
+        described |= {"input": source, **opening, "output": str(place)}
         with output_folder.staged(place) as folder:
             _write_results(folder, fitted, verification)
             described["seconds"] = {**seconds, "total": time.perf_counter() - started}
@@ -95,7 +97,7 @@ def _write_results(folder: Path, fitted: xr.DataTree, verification: xr.DataTree 
 
 
 def _draw(axes: Any, path: Path) -> None:
-    axes.figure.savefig(path, dpi=_DPI)
+    axes.figure.savefig(path, dpi=_DPI, pil_kwargs=_COMPRESSION)
 
 
 def _lines(described: dict[str, Any], wanted: Path) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import koopscope
 from koopscope_cli import tables
-from koopscope_cli.options import Json, Layout, TrajectoryPath
+from koopscope_cli.options import Json, Layout, Run, TrajectoryPath
+from koopscope_cli.place import absolute
 from koopscope_cli.progress import at_work
 
 _COLUMNS = {
@@ -20,13 +21,15 @@ _COLUMNS = {
 }
 
 
-def inspect(trajectory: TrajectoryPath, /, *, layout: Layout = None, json: Json = False) -> None:
+def inspect(
+    trajectory: TrajectoryPath, /, *, layout: Layout = None, run: Run = None, json: Json = False
+) -> None:
     """Show what a recording holds, and what is odd about it."""
     with at_work():
-        found = koopscope.inspect(trajectory, layout=layout)
+        found = koopscope.inspect(koopscope.open_trajectory(trajectory, layout=layout, run=run))
         columns = {str(name): column.values.tolist() for name, column in found.variables.items()}
         tensors = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        described = {"input": str(trajectory.resolve()), **found.attrs, "tensors": tensors}
+        described = {"input": absolute(trajectory), **found.attrs, "tensors": tensors}
     if json:
         tables.show_json(described)
     else:
@@ -48,7 +51,9 @@ def _lines(described: dict[str, Any]) -> list[str]:
     metrics = ", ".join(described["metrics"]) or "none"
     layout = f"{described['layout'] or 'unknown'} ({described['layout_evidence']})"
     first, last, tensors = described["first_step"], described["last_step"], len(described["tensors"])
+    runs = [f"runs     {described['runs']}; what follows is the first, --run N selects another"]
     return [
+        *(runs if described["runs"] > 1 else []),
         f"steps    {described['steps']} recorded, {first} to {last}, {spacing}",
         f"weights  {described['weights']} in {tensors} tensors, {_size(described['bytes'])}",
         f"metrics  {metrics}",

@@ -19,14 +19,19 @@ from koopscope.errors import KoopscopeError, UsageError
 
 # Help texts stand here so that the list of commands imports none of them.
 _COMMANDS = {
+    "demo": "Fit the recording that comes with koopscope, and draw all there is to see.",
     "inspect": "Show what a recording holds, and what is odd about it.",
     "convert": "Copy a recording of any kind into a Zarr store that reads fast.",
     "fit": "Fit one operator a group of weights, and verify it on the rest of the recording.",
     "predict": "Forecast the weights some steps after t2 and store them.",
     "verify": "Measure a stored fit against the recording at other leads.",
+    "ensemble": "Fit and verify many recordings under the same settings; medians over them.",
     "backtest": "Race settings on the window itself, and predict the error of the best.",
     "basin": "Say whether the run has settled, since when, and where to put t1 and t2.",
     "spectrum": "List the eigenvalues of a stored fit and what they mean in training steps.",
+    "report": "Write one page of HTML about a stored fit.",
+    "prune": "Mask the weights whose predicted end points are smallest.",
+    "compare": "Measure how far apart the spectra of stored fits are.",
 }
 _FAILED, _INTERRUPTED, _TERMINATED = 1, 130, 143
 _DEBUG = "KOOPSCOPE_DEBUG"

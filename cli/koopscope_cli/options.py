@@ -11,7 +11,11 @@ from cyclopts import Group, Parameter
 _FITTING = Group("Fitting", sort_key=1)
 _RECORDING = Group("Recording", sort_key=2)
 
-TrajectoryPath = Annotated[Path, Parameter(help="A recording: a Zarr store of TrajectoryWriter, or HDF5.")]
+# Text, as a path would make one slash of the two in a URL.
+TrajectoryPath = Annotated[
+    str,
+    Parameter(help="A recording: a Zarr store of TrajectoryWriter, here or at a URL, HDF5, checkpoints."),
+]
 FitPath = Annotated[Path, Parameter(help="The folder that `koopscope fit` wrote, or a fit.zarr.")]
 Json = Annotated[bool, Parameter(help="Print one JSON object on stdout, and nothing else there.")]
 Overwrite = Annotated[bool, Parameter(help="Replace what koopscope made there earlier; never anything else.")]
@@ -23,10 +27,25 @@ Loss = Annotated[
         "Runs that code. Adds the loss at t2, at the true and at the forecast weights."
     ),
 ]
+Drop = Annotated[
+    str | None,
+    Parameter(
+        help="oscillating: leave out the modes that all but flip their sign from lag to lag; the forecast "
+        "then runs along the middle of the oscillation."
+    ),
+]
+Metric = Annotated[str, Parameter(help="Recorded series that --loss computes, such as validation_loss.")]
+Smooth = Annotated[
+    int,
+    Parameter(help="Rows, an odd number, of the running mean of that series in which T_eq is looked for."),
+]
 Leads = Annotated[list[int], Parameter(consume_multiple=True)]
 Layout = Annotated[
     str | None,
     Parameter(help="Order of the axes, where the recording does not tell it right: torch, keras, flax, ..."),
+]
+Run = Annotated[
+    int | None, Parameter(help="Number of the run, from 0, where a recording holds many [default: all].")
 ]
 Globs = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 
@@ -39,15 +58,16 @@ class FitSettings:
     partition: Annotated[
         str | None,
         Parameter(
-            help="Weights that evolve together: network, layer, node, quasi-node:Q, weight, or a mixture "
-            "such as node,fc1=quasi-node:10 [default: node; chosen too where --method is auto]."
+            help="Weights that evolve together: network, layer, node, quasi-node:Q, weight, correlated:K (K "
+            "groups read off the recording), or a mixture such as node,fc1=quasi-node:10 [default: node; "
+            "chosen too where --method is auto]."
         ),
     ] = None
     method: Annotated[
         str,
         Parameter(
-            help="affine (centred, truncated), paper (as Dogra & Redman published it), or auto (whatever a "
-            "backtest on the window chooses)."
+            help="affine (centred, truncated), ridge, tls, fb or optimised (other estimators of the same), "
+            "paper (as Dogra & Redman published it), or auto (whatever a backtest on the window chooses)."
         ),
     ] = "affine"
     t1: Annotated[
@@ -61,7 +81,7 @@ class FitSettings:
         int | None,
         Parameter(
             help="Training steps from snapshot to snapshot [default: one recorded spacing for paper, a "
-            "hundredth of the window for affine]."
+            "hundredth of the window for others]."
         ),
     ] = None
     delays: Annotated[int, Parameter(help="Snapshots stacked into one state.")] = 1
@@ -71,7 +91,10 @@ class FitSettings:
     rtol: Annotated[
         float | None, Parameter(help="Drop directions below this share of the largest singular value.")
     ] = None
-    rank: Annotated[int | None, Parameter(help="Keep at most this many directions (affine).")] = None
+    rank: Annotated[int | None, Parameter(help="Keep at most this many directions.")] = None
+    stabilise: Annotated[
+        bool, Parameter(help="Shrink the operators as far as the window's last quarter asks for it.")
+    ] = False
 
 
 @Parameter(name="*", group=_RECORDING)
@@ -82,3 +105,4 @@ class RecordingOptions:
     layout: Layout = None
     include: Annotated[Globs, Parameter(help="Open only tensors that match a glob such as 'fc*'.")] = None
     exclude: Annotated[Globs, Parameter(help="Leave out tensors that match a glob.")] = None
+    run: Run = None

@@ -16,11 +16,13 @@ from koopscope.errors import OutputExistsError, UsageError
 FIT, FORECAST, SUMMARY = "fit.zarr", "forecast.zarr", "summary.json"
 EIGENVALUES, ERRORS = "eigenvalues.png", "error_vs_evolution.png"
 MARK = "koopscope_output"  # key of summary.json; its value is the version of the folder's form
-_MEMBERS = {FIT, FORECAST, SUMMARY, EIGENVALUES, ERRORS}
+REPORT = "report.html"
+_MEMBERS = {REPORT, FIT, FORECAST, SUMMARY, EIGENVALUES, ERRORS}
+PICTURES = (".png", ".pdf", ".svg")
 _ELSEWHERE = "choose another place with -o"
 
 
-def claim_folder(target: Path, source: Path, *, overwrite: bool) -> Path:
+def claim_folder(target: Path, source: str, *, overwrite: bool) -> Path:
     """Check, before any work, that a folder of results may be written at ``target``.
 
     A folder that koopscope made from the same input may be replaced; one from another input, or an
@@ -31,7 +33,7 @@ def claim_folder(target: Path, source: Path, *, overwrite: bool) -> Path:
     target
         Where the folder shall be.
     source
-        The recording, resolved.
+        The recording: its absolute path, or its URL.
     overwrite
         What ``--overwrite`` says.
 
@@ -48,7 +50,7 @@ def claim_folder(target: Path, source: Path, *, overwrite: bool) -> Path:
         If the place cannot be written to, or lies inside the recording.
     """
     place = target.resolve()
-    if place == source or source in place.parents:
+    if source in map(str, (place, *place.parents)):
         raise UsageError(f"{target} lies in the recording {source}; {_ELSEWHERE}")
     _require_writable(place)
     if not place.exists():
@@ -62,7 +64,7 @@ def claim_folder(target: Path, source: Path, *, overwrite: bool) -> Path:
     if entries - _MEMBERS:
         foreign = _some(entries - _MEMBERS)
         raise OutputExistsError(f"{target} holds {foreign}, which koopscope did not make; {_ELSEWHERE}")
-    if overwrite or (summary is not None and summary.get("input") == str(source)):
+    if overwrite or (summary is not None and summary.get("input") == source):
         return place
     held = "is an empty folder" if summary is None else f"holds results from {summary.get('input')}"
     raise OutputExistsError(f"{target} {held}; --overwrite replaces it, or {_ELSEWHERE}")
@@ -86,6 +88,35 @@ def claim_forecast(target: Path, *, replace: bool) -> Path:
         raise OutputExistsError(f"{target} is no forecast of koopscope and stays as it is; {_ELSEWHERE}")
     if not replace:
         raise OutputExistsError(f"{target} holds a forecast; --overwrite replaces it, or {_ELSEWHERE}")
+    return place
+
+
+def claim_file(target: Path, *, suffixes: tuple[str, ...], overwrite: bool) -> Path:
+    """Check, before any work, that a file may be written at ``target``; only a file is ever replaced.
+
+    Parameters
+    ----------
+    target
+        Where the file shall be.
+    suffixes
+        Endings its name may have.
+    overwrite
+        What ``--overwrite`` says.
+
+    Raises
+    ------
+    OutputExistsError
+        If something is there that must stay.
+    UsageError
+        If the place cannot be written to, or its name ends otherwise.
+    """
+    place = target.resolve()
+    if place.suffix.lower() not in suffixes:
+        raise UsageError(f"{target}: expected a name that ends in {', '.join(suffixes)}")
+    _require_writable(place)
+    if place.is_dir() or (place.exists() and not overwrite):
+        held = "is a folder" if place.is_dir() else "exists; --overwrite replaces it"
+        raise OutputExistsError(f"{target} {held}, or {_ELSEWHERE}")
     return place
 
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 import koopscope
 from koopscope_cli import output_folder, tables
-from koopscope_cli.options import FitPath, Json, Leads, Output, Overwrite
+from koopscope_cli.options import Drop, FitPath, Json, Leads, Output, Overwrite
 from koopscope_cli.progress import at_work
 from koopscope_cli.stored_fit import load_fit
 
@@ -27,6 +27,13 @@ def predict(
     output: Annotated[
         Output, Parameter(help="Store to write [default: forecast.zarr beside the fit, replaced freely].")
     ] = None,
+    drop: Drop = None,
+    export: Annotated[
+        Path | None,
+        Parameter(
+            help="Also write the weights, under the names and dtypes of training, to .npz or .safetensors."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -35,18 +42,24 @@ def predict(
         stored = load_fit(folder)
         wanted = output or stored.folder / output_folder.FORECAST
         place = output_folder.claim_forecast(wanted, replace=overwrite or output is None)
-        forecast = koopscope.predict(stored.fit, lead)
+        forecast = koopscope.predict(stored.fit, lead, drop=drop)
         start = koopscope.predict(stored.fit, 0)
         described = {
-            **{name: forecast.attrs[name] for name in ("partition", "method", "t2", "lag", "diverged")},
+            **{
+                name: forecast.attrs[name]
+                for name in ("partition", "method", "t2", "lag", "dropped", "diverged")
+            },
             "average": stored.fit.attrs["average"],
             "fit": str(stored.store.resolve()),
             "leads": lead,
             "tensors": _changes(forecast, start),
             "output": str(place),
+            "export": None if export is None else str(export.resolve()),
         }
         with output_folder.staged(place) as store:
             koopscope.save(forecast, store)
+            if export is not None:
+                koopscope.export(forecast, export, overwrite=overwrite)
     if json:
         tables.show_json(described)
     else:
@@ -100,4 +113,6 @@ def _lines(described: dict[str, Any], wanted: Path) -> list[str]:
     lines = [f"from     w(0) is {start}; {described['method']}, partition {described['partition']}"]
     if described["diverged"]:
         lines.append(f"diverged at lead {', '.join(map(str, described['diverged']))}: not finite there")
+    if described["export"] is not None:
+        lines.append(f"exported {described['export']}")
     return [*lines, f"written  {wanted}"]

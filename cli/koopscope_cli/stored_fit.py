@@ -27,7 +27,7 @@ class StoredFit:
         """Where results that belong to the fit are put by default."""
         return self.store.parent
 
-    def open_recording(self, path: Path | None) -> xr.Dataset:
+    def open_recording(self, path: str | None) -> xr.Dataset:
         """Open the recording of the fit, with the tensors that were fitted.
 
         Parameters
@@ -46,7 +46,8 @@ class StoredFit:
                 f"{self.store} does not say where its recording is; give it with --trajectory PATH"
             )
         names = [_literal(tensor["name"]) for tensor in self.fit.attrs["tensors"]]
-        return koopscope.open_trajectory(source, layout=self.summary.get("layout"), include=names)
+        opening = {name: self.summary.get(name) for name in ("layout", "run")}
+        return koopscope.open_trajectory(source, include=names, **opening)
 
 
 def load_fit(path: Path) -> StoredFit:

@@ -7,16 +7,24 @@ import the statistics and kernels only.
 from koopscope.operators.affine import solve_affine
 from koopscope.operators.baselines import baseline_displacements, straight_operators
 from koopscope.operators.delay import GramModes, ReducedOperators, solve_delay
+from koopscope.operators.estimators import ESTIMATORS
+from koopscope.operators.mixture import mix_operators
 from koopscope.operators.model import Floats, Operators
+from koopscope.operators.optimised import LARGEST_RANK as LARGEST_RANK_OPTIMISED
+from koopscope.operators.optimised import optimise
 from koopscope.operators.paper import solve_paper, solve_paper_wide
 from koopscope.operators.stepping import states_at
 
 __all__ = [
+    "ESTIMATORS",
+    "LARGEST_RANK_OPTIMISED",
     "Floats",
     "GramModes",
     "Operators",
     "ReducedOperators",
     "baseline_displacements",
+    "mix_operators",
+    "optimise",
     "solve_affine",
     "solve_delay",
     "solve_paper",

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 
 from koopscope.operators.model import Floats, Operators, apply, condition_number, kept_inverse, truncation
 from koopscope.statistics import PairTriangles
 
+Estimate = Callable[[Floats, Floats, npt.NDArray[np.bool_]], Floats]
+
 
 def solve_affine(
-    triangles: PairTriangles, last: Floats, *, rtol: float, rank: int | None = None
+    triangles: PairTriangles,
+    last: Floats,
+    *,
+    rtol: float,
+    rank: int | None = None,
+    estimate: Estimate | None = None,
 ) -> Operators:
     """Fit ``w(t+lag) - b = A (w(t) - a)`` with a and b the means over pair starts and pair ends.
 
@@ -29,6 +39,9 @@ def solve_affine(
         Relative tolerance of the truncation.
     rank
         Largest number of directions kept.
+    estimate
+        Takes the pairs in the kept directions, and which those are, and returns a map to use instead of the
+        least-squares one.
 
     Notes
     -----
@@ -52,6 +65,9 @@ def solve_affine(
     projection = directions @ directions.swapaxes(1, 2)
     one_step = following[:, :d].swapaxes(1, 2) @ (left * kept_inverse(singular, kept)[:, None, :]) @ right
     operator = projection @ one_step
+    if estimate is not None:
+        reduced = estimate(now @ directions, following @ directions, kept)
+        operator = directions @ reduced @ directions.swapaxes(1, 2)
     displacement = apply(operator, last - mean_now) + apply(projection, mean_next - last)
     drift = factors[:, 0, d + 1 :] - factors[:, 0, 1 : d + 1]
     squared_increments = np.sum((following - now) ** 2, axis=(1, 2)) + np.sum(drift**2, axis=1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,20 +18,51 @@ class ReducedOperators:
 
     Attributes
     ----------
-    operator, displacement
-        Shapes ``(group, state, state)`` and ``(group, state)``; entries past a group's rank are zero.
+    operator
+        Shape ``(group, state, state)``; entries past a group's rank are zero.
+    state, intercept
+        The last column's state about the mean of the pairs, and what the map adds to it, shape
+        ``(group, state)``.
     coefficients
         Shape ``(group, column, state)``: a change z of the state moves the weights by the sum over columns
         of ``coefficients z`` times the newest snapshot of each column.
+    pairs_now, pairs_next
+        The centred pairs in the kept directions, shape ``(group, pair, state)``.
     """
 
     operator: Floats
-    displacement: Floats
+    state: Floats
+    intercept: Floats
     coefficients: Floats
     kept: npt.NDArray[np.bool_]
-    drift: Floats
+    n_pairs: int
     pairs_now: Floats
     pairs_next: Floats
+
+    @property
+    def displacement(self) -> Floats:
+        """Change of the last state over one lag."""
+        return np.asarray(apply(self.operator, self.state) + self.intercept - self.state)
+
+    def replaced(self, operator: Floats, intercept: Floats | None = None) -> ReducedOperators:
+        """Take another map on the same states."""
+        return replace(self, operator=operator, intercept=self.intercept if intercept is None else intercept)
+
+    def restricted(self, kept: npt.NDArray[np.bool_]) -> ReducedOperators:
+        """Keep fewer directions: a tighter truncation is a corner of a wider one."""
+        width = max(1, int(kept.sum(axis=1).max()))
+        mask = kept[:, :width].astype(np.float64)
+        across = mask[:, None, :]
+        return replace(
+            self,
+            operator=self.operator[:, :width, :width] * mask[:, :, None] * across,
+            state=self.state[:, :width] * mask,
+            intercept=self.intercept[:, :width] * mask,
+            coefficients=self.coefficients[:, :, :width] * across,
+            kept=kept[:, :width],
+            pairs_now=self.pairs_now[:, :, :width] * across,
+            pairs_next=self.pairs_next[:, :, :width] * across,
+        )
 
 
 class GramModes:
@@ -59,31 +91,40 @@ class GramModes:
         self._vectors = vectors[:, :, ::-1]
         self._pair_ends = _centre_rows(self._ends.swapaxes(1, 2)).swapaxes(1, 2)
 
+    def kept(self, rtol: float, rank: int | None = None) -> npt.NDArray[np.bool_]:
+        """Tell the directions above ``rtol`` times the largest, at most ``rank`` of them."""
+        floor = np.sqrt(self.n_pairs * np.finfo(np.float64).eps)  # below it a Gram matrix knows nothing
+        return truncation(self.singular, max(rtol, floor), rank)
+
     def truncate(self, rtol: float, rank: int | None = None) -> ReducedOperators:
         """Solve on the directions above ``rtol`` times the largest, at most ``rank`` of them."""
-        floor = np.sqrt(self.n_pairs * np.finfo(np.float64).eps)  # below it a Gram matrix knows nothing
-        kept = truncation(self.singular, max(rtol, floor), rank)
+        kept = self.kept(rtol, rank)
         width = max(1, int(kept.sum(axis=1).max()))
         # Centred once more: eigenvectors of a centred matrix sum to zero only up to rounding.
         right = _centre_rows(self._vectors[:, :, :width] * kept[:, None, :width])
         coefficients = right * kept_inverse(self.singular, kept)[:, None, :width]
         transposed = coefficients.swapaxes(1, 2)
-        operator = transposed @ self._pair_ends @ coefficients
-        state = apply(transposed, self._final - self._starts.mean(axis=2))
-        intercept = apply(transposed, (self._ends - self._starts).mean(axis=2))
+        pairs_next = self._pair_ends.swapaxes(1, 2) @ coefficients
         return ReducedOperators(
-            operator=operator,
-            displacement=apply(operator, state) + intercept - state,
+            operator=transposed @ self._pair_ends @ coefficients,
+            state=apply(transposed, self._final - self._starts.mean(axis=2)),
+            intercept=apply(transposed, (self._ends - self._starts).mean(axis=2)),
             coefficients=coefficients,
-            kept=kept,
-            drift=np.sqrt(self.n_pairs) * intercept,
+            kept=kept[:, :width],
+            n_pairs=self.n_pairs,
             pairs_now=right * (self.singular * kept)[:, None, :width],
-            pairs_next=self._pair_ends.swapaxes(1, 2) @ coefficients,
+            pairs_next=pairs_next,
         )
 
 
 def solve_delay(
-    gram: Floats, snapshots: Floats, *, delays: int, rtol: float, rank: int | None = None
+    gram: Floats,
+    snapshots: Floats,
+    *,
+    delays: int,
+    rtol: float,
+    rank: int | None = None,
+    refine: Callable[[ReducedOperators], ReducedOperators] | None = None,
 ) -> Operators:
     """Fit an affine map on states that stack ``delays`` snapshots, without forming the states.
 
@@ -101,6 +142,8 @@ def solve_delay(
         Number of snapshots in one state.
     rtol, rank
         Relative tolerance of the truncation, and the largest number of directions kept.
+    refine
+        Takes the least-squares solution and returns another map on the same states.
 
     Notes
     -----
@@ -110,6 +153,8 @@ def solve_delay(
     """
     modes = GramModes(gram, delays)
     reduced = modes.truncate(rtol, rank)
+    if refine is not None:
+        reduced = refine(reduced)
     n = modes.n_pairs
     newest = snapshots[:, :, delays - 1 : -1] - snapshots[:, :, -1:]
     # About the last snapshot, |w_(k+1) - w_k|^2 is a second difference along the diagonal.
@@ -124,7 +169,7 @@ def solve_delay(
         rank=reduced.kept.sum(axis=1).astype(np.int64),
         condition=condition_number(modes.singular[:, : max(1, min(n - 1, snapshots.shape[1] * delays))]),
         scale=np.sqrt(np.maximum(squared_increments, 0.0).mean(axis=1)),
-        drift=reduced.drift,
+        drift=np.sqrt(n) * reduced.intercept,
         pairs_now=reduced.pairs_now,
         pairs_next=reduced.pairs_next,
     )

@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from koopscope.kernels.affine_steps import affine_steps
-from koopscope.operators.model import Floats
+from koopscope.operators.model import Floats, apply
 
 
 def states_at(operators: Floats, displacement: Floats, leads: npt.NDArray[np.float64], lag: int) -> Floats:
     """State after each lead, by binary powers; between lags the states interpolate linearly.
-
-    Groups run in parallel, so the caller keeps BLAS to one thread (`koopscope.parallel`).
 
     Parameters
     ----------
@@ -29,10 +26,44 @@ def states_at(operators: Floats, displacement: Floats, leads: npt.NDArray[np.flo
     """
     whole, remainder = np.divmod(leads, lag)
     below = whole.astype(np.int64)
-    counts, position = np.unique(np.concatenate([below, below + (remainder > 0)]), return_inverse=True)
     # A diverging operator overflows here; the caller deals with the infinities it leaves.
     with np.errstate(over="ignore", invalid="ignore"):
-        states = affine_steps(np.ascontiguousarray(operators), np.ascontiguousarray(displacement), counts)
+        if not remainder.any():
+            return affine_steps(operators, displacement, below)
+        counts, position = np.unique(np.concatenate([below, below + (remainder > 0)]), return_inverse=True)
+        states = affine_steps(operators, displacement, counts)
         share = (remainder / lag)[None, :, None]
         lower, upper = states[:, position[: leads.size]], states[:, position[leads.size :]]
         return np.where(share > 0, (1 - share) * lower + share * upper, lower)
+
+
+def affine_steps(operators: Floats, offsets: Floats, counts: npt.NDArray[np.int64]) -> Floats:
+    """State after each count of steps of ``z <- A z + b``, starting from zero.
+
+    ``z(m) = (I + A + ... + A^(m-1)) b``. Doubling the map (``A, b -> A A, A b + b``) costs ``log2(m)``
+    products a group however many counts are asked for, and never passes through eigenvectors, which are
+    ill conditioned for operators close to defective. It is NumPy's stacked product and no kernel: there
+    are a dozen doublings, and loading one more compiled function takes longer than all of them.
+
+    Parameters
+    ----------
+    operators, offsets
+        ``A`` of shape ``(group, state, state)`` and ``b`` of shape ``(group, state)``.
+    counts
+        Non-negative numbers of steps, shape ``(count,)``.
+
+    Returns
+    -------
+    Shape ``(group, count, state)``.
+    """
+    states = np.zeros((offsets.shape[0], counts.size, offsets.shape[1]))
+    power, offset = operators, offsets
+    for bit in range(int(counts.max(initial=0)).bit_length()):
+        if bit:
+            offset = apply(power, offset) + offset
+            power = power @ power
+        taken = np.flatnonzero(counts >> bit & 1)
+        # Vector by vector: in one product a state's rounding would depend on which others were asked for.
+        stepped = power[:, None] @ states[:, taken, :, None]
+        states[:, taken] = stepped[..., 0] + offset[:, None]
+    return states

@@ -23,9 +23,18 @@ from koopscope.weight_vector import WeightVector
 
 # Default number of lags in a window, by method: one recorded spacing for the source's own; for centred
 # fits a hundred, since at one step eigenvalues all read .9999; for a race the finest of its lags.
-LAGS_PER_WINDOW = {"paper": None, "affine": 100, "auto": 200}
+LAGS_PER_WINDOW = {
+    "paper": None,
+    "affine": 100,
+    "ridge": 100,
+    "tls": 100,
+    "fb": 100,
+    "optimised": 100,
+    "auto": 200,
+}
 METHODS = tuple(LAGS_PER_WINDOW)
 AUTO = "auto"
+NEEDS_TRAJECTORIES = (AUTO, "optimised")  # what pairs alone, without their order, do not hold
 
 
 @dataclass(frozen=True)
@@ -93,17 +102,17 @@ def collect(
         `Partition`, or its spelling such as ``"node"`` or ``"node,fc1=quasi-node:10"``; with
         ``method="auto"`` also ``"auto"``, the network against its layers.
     method
-        ``"paper"``, ``"affine"`` or ``"auto"``: settles the default lag and which statistics are kept.
+        As in `koopscope.fit`: settles the default lag and which statistics are kept.
     t1, t2
         Window in training steps; by default the first four fifths of the recording.
     lag
         Training steps between snapshots; by default one recorded spacing for ``paper``, and the
-        multiple nearest to a hundredth of the window for ``affine``, a two-hundredth for ``auto``.
+        multiple nearest to a hundredth of the window for others, a two-hundredth for ``auto``.
     delays
-        Snapshots stacked into one state; more than 1 needs ``method="affine"``.
+        Snapshots stacked into one state; not for ``paper``, and ``auto`` chooses it.
     average
         Recorded rows averaged into one snapshot, for runs with gradient noise; the lag must hold at least
-        as many rows. More than 1 needs ``method="affine"``.
+        as many rows. Not for ``paper``.
     progress
         ``True`` for lines on stderr, or a listener (see `koopscope.progress`).
 
@@ -131,7 +140,8 @@ def collect(
     racing = method == AUTO and partition == AUTO
     resolved = Partition.layer() if racing else Partition.parse(partition)
     weights = WeightVector.of(trajectory)
-    blocks = resolved.blocks(weights)
+    if not resolved.n_correlated:
+        blocks = resolved.blocks(weights)
     window = choose_window(
         trajectory["step"].to_numpy().astype(np.int64),
         t1=t1,
@@ -142,11 +152,16 @@ def collect(
         min_snapshots=2 + delays,
     )
     started = time.perf_counter()
+    if resolved.n_correlated:
+        from koopscope.statistics.correlated import correlated_labels  # loads scipy's clustering
+
+        from_recording = correlated_labels(trajectory, weights, window, resolved.n_correlated)
+        blocks = from_recording.blocks(weights)
     grid = read_grid(trajectory, weights, window, tell)
     seconds = time.perf_counter() - started
     compiling = "compiling kernels (first run only, kept on disk)"
     with announce_compilation(lambda: tell(compiling, 0, 0)):
-        collected = tuple(_collect_block(grid.snapshots, block, method, delays) for block in blocks)
+        collected = tuple(collect_block(grid.snapshots, block, method, delays) for block in blocks)
     source = str(trajectory.attrs.get("source", ""))
     return Statistics(grid, AUTO if racing else str(resolved), method, delays, collected, seconds, source)
 
@@ -157,16 +172,19 @@ def _check_settings(method: str, delays: int, average: int) -> None:
     if delays < 1:
         raise UsageError(f"delays must be at least 1, got {delays}")
     if method == "paper" and (delays > 1 or average > 1):
-        raise UsageError("delays and average need method='affine': the paper's operator maps single rows")
+        raise UsageError(
+            "delays and average need method='affine' or another centred one: paper maps single rows"
+        )
     if method == AUTO and delays > 1:
         raise UsageError("method='auto' chooses the delays itself; leave delays out")
 
 
-def _collect_block(
+def collect_block(
     snapshots: npt.NDArray[Any], block: GroupBlock, method: str, delays: int
 ) -> BlockStatistics:
+    """Make the one kind of statistics that serves a block's shape and method."""
     tall = snapshots.shape[0] - 1 >= 2 * block.members.shape[1] + 1
-    if tall and delays == 1 and method != AUTO:
+    if tall and delays == 1 and method not in NEEDS_TRAJECTORIES:
         return BlockStatistics(block, pair_triangles(snapshots, block))
     if method == "paper":
         return BlockStatistics(block, snapshot_triangles(snapshots, block))

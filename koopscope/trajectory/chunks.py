@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,9 @@ class ChunkError(ValueError):
     """A chunk that is missing, damaged, or not of the size that the metadata promise."""
 
 
-def crc32c(data: bytes | NDArray[np.uint8]) -> int:
-    """Give the CRC-32C of some bytes."""
-    return int(google_crc32c.value(data))
+def crc32c(data: bytes | NDArray[np.uint8], before: int = 0) -> int:
+    """Give the CRC-32C of some bytes, or of those a checksum `before` is of and these."""
+    return int(google_crc32c.extend(before, data))
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ class ChunkGrid:
         ``blosc``, ``zstd``, ``gzip`` or ``None``.
     checksum
         Whether a CRC-32C ends the chunk.
+    run_first
+        Whether the second axis here is ``run``, which stands first on the disk. A chunk has one run, so that
+        its bytes are the same either way.
     """
 
     chunks: tuple[int, ...]
@@ -58,6 +61,7 @@ class ChunkGrid:
     prefixed: bool = True
     compressor: str | None = "blosc"
     checksum: bool = True
+    run_first: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -76,6 +80,8 @@ class ChunkGrid:
         'c/3/0'
         """
         parts = ["c"] if self.prefixed else []
+        if self.run_first:
+            index = swapped(index)
         return self.separator.join([*parts, *map(str, index)])
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
@@ -163,6 +169,17 @@ def _decode_gzip(data: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
 _DECODERS = {"blosc": _decode_blosc, "zstd": _decode_zstd, "gzip": _decode_gzip}
 
 
+def run_first(metadata: Mapping[str, Any]) -> bool:
+    """Tell whether the axes of an array on the disk are run, step and those of a tensor."""
+    names = metadata.get("dimension_names")
+    return isinstance(names, list) and names[:2] == [fmt.RUN, fmt.STEP]
+
+
+def swapped(lengths: Sequence[int]) -> tuple[int, ...]:
+    """Swap the first two lengths of a shape: run and step."""
+    return (lengths[1], lengths[0], *lengths[2:])
+
+
 def chunk_grid(metadata: Mapping[str, Any], dtype: np.dtype[Any], where: str) -> ChunkGrid:
     """Read the grid off the metadata of an array, whose shape of a chunk was checked before.
 
@@ -192,13 +209,18 @@ def chunk_grid(metadata: Mapping[str, Any], dtype: np.dtype[Any], where: str) ->
             f"{where}: expected little- or big-endian values in chunks named as 'default' or 'v2', found "
             f"{endian!r:.40} and {encoding!r:.80}"
         )
+    chunks = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+    runs = run_first(metadata)
+    if runs and chunks[0] != 1:
+        raise TrajectoryError(f"{where}: expected chunks of one run, found {chunks[0]}")
     return ChunkGrid(
-        chunks=tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
+        chunks=swapped(chunks) if runs else chunks,
         dtype=dtype.newbyteorder("<" if endian == "little" else ">"),
         separator=separator,
         prefixed=kind == "default",
         compressor=compressor,
         checksum=checksum,
+        run_first=runs,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from koopscope.errors import TrajectoryError
 from koopscope.trajectory.chunks import ChunkError, ChunkGrid
 
 Fetch = Callable[[str, NDArray[np.uint8]], int]
@@ -53,6 +54,8 @@ class ColumnReader:
         ------
         ChunkError
             Where a chunk is missing or damaged.
+        TrajectoryError
+            Where the result would not fit into memory.
         """
         parts = [part.indices(length) for part, length in zip(key, self._shape, strict=True)]
         shape = tuple(len(range(*part)) for part in parts)
@@ -202,7 +205,13 @@ def _output(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """
     size = dtype.itemsize * math.prod(shape)
     if not _FEW_BYTES <= size <= _MAX_KEPT_BYTES:
-        return np.empty(shape, dtype)
+        try:
+            return np.empty(shape, dtype)
+        except (MemoryError, ValueError) as error:
+            raise TrajectoryError(
+                f"expected a selection that fits into memory, got one of shape {shape}, {size} bytes; select "
+                "fewer rows or fewer weights"
+            ) from error
     with _kept_lock:
         free = [memory for memory, user in _kept if user() is None and size <= memory.size <= 2 * size]
         memory = free[0] if free else np.empty(size, np.uint8)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from koopscope.errors import OutputExistsError, TrajectoryError
 from koopscope.trajectory.dataset import metric_names, tensor_names
 from koopscope.trajectory.opening import open_trajectory
+from koopscope.trajectory.place import is_url
 from koopscope.trajectory.tensor_layout import TensorLayout
 from koopscope.trajectory.writer import TrajectoryWriter
 
@@ -29,28 +30,29 @@ def convert(
     layout: str | None = None,
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] | None = None,
+    run: int | None = None,
     overwrite: bool = False,
-) -> Path:
+) -> Path | str:
     """Copy a recording of any kind into a Zarr store, rows packed into blocks.
 
     An HDF5 file, a folder of checkpoints, a store at a URL, or a store with one row a chunk, which reads
     slowly, becomes a store that is read at full speed. Values, steps, metrics and what is known of axes are
-    kept. `dst` appears whole or not at all.
+    kept. A `dst` that is a directory appears whole or not at all; one at a URL fills block by block.
 
     Parameters
     ----------
     src
         What `open_trajectory` opens.
     dst
-        Directory to create, by custom ``something.zarr``.
-    layout, include, exclude
+        Directory to create, by custom ``something.zarr``, or a URL.
+    layout, include, exclude, run
         As for `open_trajectory`.
     overwrite
         Replace a recording that is at `dst`; anything else is never replaced.
 
     Returns
     -------
-    pathlib.Path
+    pathlib.Path or str
         `dst`.
 
     Raises
@@ -69,11 +71,13 @@ def convert(
     >>> open_trajectory(convert(folder, folder / "run.zarr", layout="torch"))["step"].values
     array([ 0,  1, 10])
     """
+    if isinstance(dst, str) and is_url(dst):
+        trajectory = _opened(src, layout=layout, include=include, exclude=exclude, run=run)
+        _copy(trajectory, dst, overwrite=overwrite)
+        return dst
     target = Path(dst)
     _check_target(target, overwrite=overwrite)
-    trajectory = open_trajectory(src, layout=layout, include=include, exclude=exclude)
-    if not trajectory.sizes["step"]:
-        raise TrajectoryError(f"{src}: expected at least one row to convert, found none")
+    trajectory = _opened(src, layout=layout, include=include, exclude=exclude, run=run)
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.new")
     try:
         _copy(trajectory, fresh)
@@ -81,6 +85,13 @@ def convert(
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return target
+
+
+def _opened(src: str | Path, **opening: Any) -> xr.Dataset:
+    trajectory = open_trajectory(src, **opening)
+    if not trajectory.sizes["step"]:
+        raise TrajectoryError(f"{src}: expected at least one row to convert, found none")
+    return trajectory
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
@@ -107,13 +118,15 @@ def _replace(fresh: Path, target: Path) -> None:
     shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
-def _copy(trajectory: xr.Dataset, path: Path) -> None:
+def _copy(trajectory: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> None:
     layout = trajectory.attrs.get("layout")
     told = {_source(trajectory[name]): _facts(trajectory[name]) for name in tensor_names(trajectory)}
     with TrajectoryWriter(
         path,
         layout=None if layout in (None, "unknown") else layout,
         tensors=told,
+        runs=trajectory.sizes.get("run"),
+        overwrite=overwrite,
         framework=f"converted from {trajectory.attrs.get('format', 'a recording')}",
     ) as writer:
         for step, tensors, metrics in _rows(trajectory):
@@ -139,7 +152,7 @@ def _axes(variable: xr.DataArray, attr: str) -> tuple[int, ...] | None:
     return None if found is None else tuple(int(axis) for axis in np.atleast_1d(found))
 
 
-def _rows(trajectory: xr.Dataset) -> Iterator[tuple[int, dict[str, NDArray[Any]], dict[str, float]]]:
+def _rows(trajectory: xr.Dataset) -> Iterator[tuple[int, dict[str, NDArray[Any]], dict[str, Any]]]:
     """Read the recording a block of rows at a time, and yield it row by row."""
     sources = {name: _source(trajectory[name]) for name in tensor_names(trajectory)}
     series = metric_names(trajectory)
@@ -147,12 +160,16 @@ def _rows(trajectory: xr.Dataset) -> Iterator[tuple[int, dict[str, NDArray[Any]]
     row_bytes = sum(trajectory[name].nbytes for name in sources) // max(steps.size, 1)
     block = max(1, min(64, _BLOCK_BYTES // max(row_bytes, 1)))
     for start in range(0, steps.size, block):
-        part = slice(start, start + block)
-        values = {name: _as_recorded(trajectory[name][part]) for name in sources}
-        scalars = {name: trajectory[name].values[part] for name in series}
-        for row, step in enumerate(steps[part]):
+        part = trajectory.isel(step=slice(start, start + block))
+        values = {name: _step_first(_as_recorded(part[name]), part) for name in sources}
+        scalars = {name: _step_first(part[name].values, part) for name in series}
+        for row, step in enumerate(part["step"].values):
             tensors = {sources[name]: array[row] for name, array in values.items()}
-            yield int(step), tensors, {name: float(numbers[row]) for name, numbers in scalars.items()}
+            yield int(step), tensors, {name: numbers[row] for name, numbers in scalars.items()}
+
+
+def _step_first(values: NDArray[Any], trajectory: xr.Dataset) -> NDArray[Any]:
+    return values.swapaxes(0, 1) if "run" in trajectory.dims else values
 
 
 def _as_recorded(part: xr.DataArray) -> NDArray[Any]:

@@ -89,6 +89,7 @@ def assemble(
     evidence: str,
     source: str,
     format: str,
+    runs: int | None = None,
 ) -> xr.Dataset:
     """Put tensors and metrics together into one dataset, without reading a weight.
 
@@ -107,6 +108,8 @@ def assemble(
         Name of the layout and the words that say how it is known.
     source, format
         Where the recording came from and in which format it is kept.
+    runs
+        Length of the axis ``run`` before that of the steps, in tensors and metrics; ``None``: there is none.
 
     Raises
     ------
@@ -120,23 +123,24 @@ def assemble(
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         raise StepError(f"{source}: expected integer steps of shape (n,), got {rows.dtype} {rows.shape}")
     _check_names([tensor.name for tensor in ordered], list(metrics), source)
-    lengths = [(tensor.name, tensor.array.shape[:1]) for tensor in ordered]
-    lengths += [(name, np.shape(values)) for name, values in metrics.items()]
+    run = () if runs is None else ("run",)
+    lengths = [(tensor.name, tensor.array.shape[len(run) : len(run) + 1]) for tensor in ordered]
+    lengths += [(name, np.shape(values)[len(run) :]) for name, values in metrics.items()]
     for name, length in lengths:
         if length != rows.shape:
             raise TrajectoryError(
                 f"{source}: expected {rows.size} rows of {name!r}, as many as there are steps, "
                 f"got {length[0] if length else 'a single value'}"
             )
-    taken = {"step", *(tensor.name for tensor in ordered), *metrics}
+    taken = {"step", *run, *(tensor.name for tensor in ordered), *metrics}
     variables: dict[str, xr.Variable] = {}
     for tensor in ordered:
-        rank = len(tensor.array.shape) - 1
+        rank = len(tensor.array.shape) - len(run) - 1
         dims = dimension_names(tensor.name, rank, tensor.output_axes, tensor.input_axes, taken)
         taken.update(dims)
-        variables[tensor.name] = xr.Variable(dims, tensor.array, _tensor_attrs(tensor))
+        variables[tensor.name] = xr.Variable((*run, *dims), tensor.array, _tensor_attrs(tensor))
     for name, values in metrics.items():
-        variables[name] = xr.Variable(("step",), np.asarray(values, np.float64), {"role": "metric"})
+        variables[name] = xr.Variable((*run, "step"), np.asarray(values, np.float64), {"role": "metric"})
     attrs = {
         "koopscope_kind": KIND,
         "layout": layout,
@@ -195,7 +199,7 @@ def _step_problems(dataset: xr.Dataset) -> list[str]:
     return []
 
 
-def _tensor_problems(dataset: xr.Dataset) -> list[str]:
+def _tensor_problems(dataset: xr.Dataset, *, runs: bool) -> list[str]:
     names = tensor_names(dataset)
     if not names:
         return ["expected at least one tensor, found none"]
@@ -205,25 +209,28 @@ def _tensor_problems(dataset: xr.Dataset) -> list[str]:
         variable = dataset[name].variable
         if variable.dtype not in (np.float16, np.float32, np.float64):
             problems.append(f"{name!r}: expected float16, float32 or float64, found {variable.dtype}")
-        if variable.dims[:1] != ("step",):
-            problems.append(f"{name!r}: expected the leading dim 'step', found dims {variable.dims}")
+        leading, words = (("run", "step"), "dims 'run', 'step'") if runs else (("step",), "dim 'step'")
+        if variable.dims[: len(leading)] != leading:
+            problems.append(f"{name!r}: expected the leading {words}, found dims {variable.dims}")
         if "role" not in variable.attrs or "layer" not in variable.attrs:
             problems.append(f"{name!r}: expected the attrs 'role' and 'layer', found {list(variable.attrs)}")
     return problems
 
 
-def validate(dataset: xr.Dataset) -> None:
+def validate(dataset: xr.Dataset, *, runs: bool = False) -> None:
     """Check that a dataset is a trajectory, from its metadata alone; all problems go into one message.
 
     Parameters
     ----------
     dataset
         What `open_trajectory` or `from_arrays` returned, possibly sliced along ``step``.
+    runs
+        Whether it may have the dim ``run``; otherwise one run is to be selected before.
 
     Raises
     ------
     TrajectoryError
-        Where it is not a trajectory.
+        Where it is not a trajectory, or one of many runs.
     StepError
         Where nothing but its steps is at fault.
     """
@@ -232,7 +239,13 @@ def validate(dataset: xr.Dataset) -> None:
             f"expected a trajectory (xarray.Dataset), got {type(dataset).__name__}; {_HELP}"
         )
     source = dataset.attrs.get("source", "this dataset")
-    others = _tensor_problems(dataset)
+    many = "run" in dataset.dims
+    if many and not runs:
+        raise TrajectoryError(
+            f"{source} holds {dataset.sizes['run']} runs; select one of them: trajectory.isel(run=0), or "
+            "--run 0 in the shell"
+        )
+    others = _tensor_problems(dataset, runs=many)
     if dataset.attrs.get("koopscope_kind") != KIND:
         others.insert(0, f"expected the attr koopscope_kind={KIND!r}")
     steps = _step_problems(dataset)

@@ -5,37 +5,41 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
+from typing import Generic, TypeVar
 
 MAX_WAITING = 4  # journals on the disk; beyond that, recording waits, or the disk would fill with them
+Block = TypeVar("Block")
 
 
-class Folder:
-    """Folds journals one after another in a thread.
+class Folder(Generic[Block]):
+    """Folds blocks of rows one after another in a thread.
 
     Parameters
     ----------
     fold
-        Writes the rows of a journal into the store, and removes it.
+        Writes the rows of a block, such as a journal, into the store.
+    max_waiting
+        Blocks that may wait; beyond that, adding one waits.
     """
 
-    def __init__(self, fold: Callable[[Path], None]) -> None:
+    def __init__(self, fold: Callable[[Block], None], max_waiting: int = MAX_WAITING) -> None:
         """Nothing is started before there is work."""
         self._fold = fold
-        self._waiting: deque[Path] = deque()
+        self._max_waiting = max_waiting
+        self._waiting: deque[Block] = deque()
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._running = False
 
-    def add(self, journal: Path) -> None:
-        """Have a journal folded; waits only where too many are waiting already."""
+    def add(self, block: Block) -> None:
+        """Have a block folded; waits only where too many are waiting already."""
         with self._changed:
-            self._waiting.append(journal)
+            self._waiting.append(block)
             self._start()
-            self._changed.wait_for(lambda: len(self._waiting) <= MAX_WAITING or not self._running)
+            self._changed.wait_for(lambda: len(self._waiting) <= self._max_waiting or not self._running)
 
     def check(self) -> None:
-        """Raise what went wrong since the last call, once, and try that journal again."""
+        """Raise what went wrong since the last call, once, and try that block again."""
         if self._error is not None:
             with self._changed:
                 error, self._error = self._error, None
@@ -67,9 +71,9 @@ class Folder:
                     self._running = False
                     self._changed.notify_all()
                     return
-                journal = self._waiting[0]
+                block = self._waiting[0]
             try:
-                self._fold(journal)
+                self._fold(block)
             except BaseException as error:
                 with self._changed:
                     self._error, self._running = error, False

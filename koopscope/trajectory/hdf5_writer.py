@@ -112,8 +112,9 @@ class Hdf5TrajectoryWriter:
             self.commit()
         if self._plan is None:
             self._begin(tensors, metrics)
-        self._packer.pack(self._count, number, tensors, metrics)
-        self._rows[self._count - self._committed] = self._packer.record
+        pieces = self._packer.pack(self._count, number, tensors, metrics)
+        row = self._rows[self._count - self._committed, : self._packer.record_format.offsets[-1]]
+        np.concatenate([piece.data for piece in pieces], out=row)
         self._count += 1
         self._last_step = number
         if self._count % self._block == 0:

@@ -40,10 +40,11 @@ def inspect(
         Dim ``tensor``: ``shape`` (text such as ``10x10``), ``dtype``, ``size`` (weights), ``layer``, ``role``
         and ``units`` (output units; 0 where unknown). Attrs: ``steps``, ``first_step``, ``last_step``,
         ``spacing`` (0 where uneven; then ``longest_even_stretch`` says where it is even), ``weights``,
-        ``bytes`` (uncompressed), ``read_seconds`` (a careful estimate of one pass), ``memory_bytes`` (what a
-        fit by node with the default lag holds: about 100 snapshots of every weight), ``layout``,
-        ``layout_evidence``, ``tied`` (second names to first ones), ``metrics``, ``format``, ``source``,
-        ``lints`` (words on uneven steps and on dead, frozen, duplicate or otherwise odd tensors).
+        ``runs`` (recorded together; the table, the weights, the costs and the lints are those of the first),
+        ``bytes`` (uncompressed, of all runs), ``read_seconds`` (a careful estimate of one pass),
+        ``memory_bytes`` (what a fit by node with the default lag holds: about 100 snapshots of every weight),
+        ``layout``, ``layout_evidence``, ``tied`` (second names to first ones), ``metrics``, ``format``,
+        ``source``, ``lints`` (words on uneven steps and on dead, frozen, duplicate or otherwise odd tensors).
 
     Raises
     ------
@@ -61,10 +62,12 @@ def inspect(
         if layout is not None:
             raise UsageError("layout: only with a path; give it to open_trajectory for an open recording")
         dataset = path_or_dataset
-        validate(dataset)
+        validate(dataset, runs=True)
     else:
         dataset = open_trajectory(path_or_dataset, layout=layout)
-    attrs = _summary(dataset) | {"lints": lint(dataset) if lints else []}
+    runs = dataset.sizes.get("run", 1)
+    dataset = dataset.isel(run=0) if "run" in dataset.dims else dataset
+    attrs = _summary(dataset, runs) | {"lints": lint(dataset) if lints else []}
     names = tensor_names(dataset)
     columns: dict[str, tuple[str, NDArray[Any]]] = {
         "shape": ("tensor", _texts(_shape_text(dataset[name]) for name in names)),
@@ -77,7 +80,7 @@ def inspect(
     return xr.Dataset(columns, coords={"tensor": ("tensor", _texts(names))}, attrs=attrs)
 
 
-def _summary(dataset: xr.Dataset) -> dict[str, Any]:
+def _summary(dataset: xr.Dataset, runs: int) -> dict[str, Any]:
     steps = dataset["step"].values
     tensors = [dataset[name] for name in tensor_names(dataset)]
     n_bytes = sum(int(tensor.nbytes) for tensor in tensors)
@@ -86,8 +89,9 @@ def _summary(dataset: xr.Dataset) -> dict[str, Any]:
         "first_step": int(steps[0]) if steps.size else -1,
         "last_step": int(steps[-1]) if steps.size else -1,
         **_spacing(steps),
+        "runs": runs,
         "weights": sum(_weights(tensor) for tensor in tensors),
-        "bytes": n_bytes,
+        "bytes": n_bytes * runs,
         "read_seconds": n_bytes / _READ_RATE,
         "memory_bytes": n_bytes * min(steps.size, _SNAPSHOTS) // max(steps.size, 1),
         "metrics": metric_names(dataset),

@@ -10,7 +10,7 @@ import mmap
 import os
 import struct
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,11 +23,12 @@ from koopscope.errors import TrajectoryError
 from koopscope.trajectory import format as fmt
 from koopscope.trajectory.chunks import crc32c
 from koopscope.trajectory.files import recording_errors, replace, sync_folder, write_all
-from koopscope.trajectory.records import Field, RecordFormat
+from koopscope.trajectory.records import Field, Piece, RecordFormat
 
 _MAGIC = b"KOOPJRN1"
 _FILE_HEAD = struct.Struct("<8sII")  # magic, length of the description, its CRC-32C
 _MAX_DESCRIPTION = 16 * 2**20
+_READ_BACK_BYTES = 2**17  # at a time, which stays in the processor's cache
 _DTYPES = ("<i8", "<f2", "<f4", "<f8")
 
 
@@ -85,15 +86,18 @@ class Journal:
     ) -> None:
         """Make the file with its header."""
         self.path = path
+        self.run_id = run_id
+        self.first_row = first_row
         self.rows = 0
         self.limit = limit
         self._format = record_format
         self._durable = durable
+        self._buffer = np.empty(_READ_BACK_BYTES, np.uint8)
         head = _head(run_id, first_row, record_format.fields)
         self._start = len(head)
         with recording_errors(path):
             replace(path, head, durable=durable)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._descriptor = descriptor
         self._close = weakref.finalize(self, os.close, descriptor)
 
@@ -102,25 +106,52 @@ class Journal:
         """Whether it has taken all its rows."""
         return self.rows >= self.limit
 
-    def append(self, record: NDArray[np.uint8]) -> None:
-        """Write a sealed record; when this returns, the row survives the end of the process.
+    def append(self, pieces: Iterable[Piece]) -> None:
+        """Write a record and seal it; when this returns, the row survives the end of the process.
+
+        Shared pieces are written as they lie, without a copy. Their checksum is that of what the file has by
+        then, so that the record is sound even where another thread changes weights on the way.
+
+        Parameters
+        ----------
+        pieces
+            The record up to its seal.
 
         Raises
         ------
         RecordingError
             Where it cannot be written; nothing of it is kept.
         """
-        offset = self._start + self.rows * self._format.nbytes
+        begin = offset = self._start + self.rows * self._format.nbytes
+        checksum = 0
         with recording_errors(self.path):
             try:
-                write_all(self._descriptor, record.data, offset)
+                for data, shared in pieces:
+                    write_all(self._descriptor, data.data, offset)
+                    if shared:
+                        checksum = self._read_back(offset, data.size, checksum)
+                    else:
+                        checksum = crc32c(data, checksum)
+                    offset += data.size
+                write_all(self._descriptor, self._format.seal(checksum), offset)
                 if self._durable:
                     os.fdatasync(self._descriptor)
             except OSError:
                 with suppress(OSError):
-                    os.ftruncate(self._descriptor, offset)
+                    os.ftruncate(self._descriptor, begin)
                 raise
         self.rows += 1
+
+    def _read_back(self, offset: int, size: int, checksum: int) -> int:
+        """Add to a checksum what the file has in a place that was just written."""
+        end = offset + size
+        while offset < end:
+            read = os.preadv(self._descriptor, [self._buffer.data[: end - offset]], offset)
+            if not read:
+                raise OSError(f"{self.path} has become shorter while it was written")
+            checksum = crc32c(self._buffer[:read], checksum)
+            offset += read
+        return checksum
 
     def close(self) -> None:
         """Close the file, which stays."""

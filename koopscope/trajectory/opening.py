@@ -9,11 +9,10 @@ import h5py
 import xarray as xr
 
 from koopscope.errors import TrajectoryError, UsageError
-from koopscope.trajectory.checkpoints import checkpoint_files, read_checkpoints
 from koopscope.trajectory.dataset import tensor_names, validate
-from koopscope.trajectory.hdf5_reader import read_hdf5
 from koopscope.trajectory.layout import LAYOUTS
-from koopscope.trajectory.remote import is_url, read_url
+from koopscope.trajectory.place import is_url
+from koopscope.trajectory.remote import read_url
 from koopscope.trajectory.selection import Selection
 from koopscope.trajectory.zarr_reader import read_zarr
 
@@ -35,6 +34,7 @@ def open_trajectory(
     layout: str | None = None,
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] | None = None,
+    run: int | None = None,
 ) -> xr.Dataset:
     """Open a recording of weights lazily: no weight is read before it is asked for.
 
@@ -49,13 +49,16 @@ def open_trajectory(
     include, exclude
         A glob or several on names, such as ``"fc*"``: which tensors to open, and which tensors and metrics to
         leave out. What is left out is not looked at, not even for the layout.
+    run
+        Number of one run, from 0, where a recording holds many; ``None`` shows them all, as the dim ``run``.
 
     Returns
     -------
     xarray.Dataset
         One variable a tensor, dims ``(step, <name>.out, <name>.in, ...)``; scalar series with
-        ``role="metric"``; coord ``step``, the training iterations. How the layout is known is in the attr
-        ``layout_evidence``.
+        ``role="metric"``; coord ``step``, the training iterations. Where many runs were recorded together,
+        the dim ``run`` comes first, and ``.isel(run=3)`` is a trajectory that can be fitted. How the layout
+        is known is in the attr ``layout_evidence``.
 
     Raises
     ------
@@ -74,8 +77,16 @@ def open_trajectory(
     dataset = _read(path, layout, selection)
     if not tensor_names(dataset) and (include is not None or exclude is not None):
         raise UsageError(f"{path}: no tensor is left by include={include!r}, exclude={exclude!r}")
-    validate(dataset)
-    return dataset
+    validate(dataset, runs=True)
+    return dataset if run is None else _one_run(dataset, run)
+
+
+def _one_run(dataset: xr.Dataset, run: int) -> xr.Dataset:
+    runs = dataset.sizes.get("run", 0)
+    if not 0 <= run < runs:
+        expected = f"expected 0 to {runs - 1}, as it holds {runs} runs" if runs else "it holds one run only"
+        raise UsageError(f"{dataset.attrs['source']}: run={run}: {expected}")
+    return dataset.isel(run=run)
 
 
 def _read(path: str | Path, layout: str | None, selection: Selection) -> xr.Dataset:
@@ -86,7 +97,11 @@ def _read(path: str | Path, layout: str | None, selection: Selection) -> xr.Data
     if (place / "zarr.json").is_file():
         return read_zarr(place, layout=layout, selection=selection)
     if place.is_file() and h5py.is_hdf5(place):
+        from koopscope.trajectory.hdf5_reader import read_hdf5
+
         return read_hdf5(place, layout=layout, selection=selection)
+    from koopscope.trajectory.checkpoints import checkpoint_files, read_checkpoints
+
     if place.is_dir() and checkpoint_files(place):
         return read_checkpoints(place, layout=layout, selection=selection)
     raise TrajectoryError(f"{place}: {_EXPECTED}, found {_found(place)}")

@@ -13,14 +13,17 @@ from koopscope.errors import TrajectoryError
 from koopscope.trajectory import format as fmt
 from koopscope.trajectory.layout import Placement, resolve
 from koopscope.trajectory.names import clean, dimension_names, is_buffer
-from koopscope.trajectory.rows import TensorKind, as_floats, as_scalar
+from koopscope.trajectory.rows import RowPacker, TensorKind, as_floats, as_metric
 from koopscope.trajectory.selection import Selection
 from koopscope.trajectory.tensor_layout import TensorLayout
 
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What one array of the store is: trailing shape, dtype, chunks, dims and attrs."""
+    """What one array of the store is: trailing shape, dtype, chunks, dims and attrs.
+
+    Shape and chunks have the step first; `dims` are as on the disk, where ``run`` comes before it.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -55,6 +58,11 @@ class Plan:
     specs: Mapping[str, ArraySpec]
     attrs: Mapping[str, Any]
 
+    def packer(self, where: object, selection: Selection) -> RowPacker:
+        """Make what turns rows into records."""
+        tied = self.attrs.get("tied", ())
+        return RowPacker(where, self.kinds, self.metrics, selection, tied, self.attrs.get(fmt.RUNS_ATTR))
+
 
 def plan_recording(
     where: object,
@@ -66,6 +74,7 @@ def plan_recording(
     told: Mapping[str, TensorLayout],
     framework: str,
     block: int,
+    runs: int | None = None,
 ) -> Plan:
     """Learn names, shapes and dtypes of the first row.
 
@@ -85,6 +94,8 @@ def plan_recording(
         Kept as an attr.
     block
         Rows in a chunk.
+    runs
+        Length of the leading axis of every tensor and metric, ``run``; ``None`` where there is none.
 
     Raises
     ------
@@ -96,14 +107,20 @@ def plan_recording(
         for source, value in tensors.items()
         if not is_buffer(source) and not selection.excludes(clean(source))
     }
-    shapes = {source: array.shape for source, (array, _) in arrays.items()}
+    ahead = () if runs is None else (runs,)
+    for source, (array, _) in arrays.items():
+        if array.shape[: len(ahead)] != ahead:
+            raise TrajectoryError(
+                f"{where}: tensor {source!r}: expected a leading axis of {runs} runs, got shape {array.shape}"
+            )
+    shapes = {source: array.shape[len(ahead) :] for source, (array, _) in arrays.items()}
     known = {source: item for source, item in told.items() if source in shapes or source not in tensors}
     resolved = resolve(shapes, declared=layout, told=known)
     places = [place for place in resolved.placements if selection.keeps(place.name)]
     if not places:
         raise TrajectoryError(f"{where}: expected at least one tensor to record, got {list(tensors)!r:.300}")
     for name, value in metrics.items():
-        as_scalar(where, name, value)
+        as_metric(where, name, value, ahead)
     kinds = tuple(
         TensorKind(
             place.name, place.source_name, arrays[place.source_name][1], arrays[place.source_name][0].shape
@@ -111,11 +128,15 @@ def plan_recording(
         for place in places
     )
     fmt.check_names([*(kind.name for kind in kinds), *metrics])
+    if runs is not None and fmt.RUN in (*(kind.name for kind in kinds), *metrics):
+        raise TrajectoryError(f"{where}: the name {fmt.RUN!r} is taken by the axis of runs; choose another")
     fmt.check_count(str(where), len(kinds) + len(metrics))
     attrs: dict[str, Any] = {"layout": resolved.layout, "layout_evidence": resolved.evidence}
+    if runs is not None:
+        attrs[fmt.RUNS_ATTR] = runs
     if resolved.tied:
         attrs["tied"] = dict(resolved.tied)
-    specs = _specs(where, places, kinds, tuple(metrics), block)
+    specs = _specs(where, places, kinds, tuple(metrics), block, ahead)
     return Plan(kinds, tuple(metrics), specs, {**_root_attrs(framework), **attrs})
 
 
@@ -138,20 +159,26 @@ def _specs(
     kinds: tuple[TensorKind, ...],
     metrics: tuple[str, ...],
     block: int,
+    ahead: tuple[int, ...],
 ) -> dict[str, ArraySpec]:
-    """Say what each array of the store is."""
+    """Say what each array of the store is; `ahead` is the number of runs, where there is an axis of them."""
+    one, run = (1,) * len(ahead), (fmt.RUN,) * len(ahead)
     taken = {fmt.STEP, *metrics, *(place.name for place in places)}
     specs: dict[str, ArraySpec] = {}
     for place, kind in zip(places, kinds, strict=True):
-        rank = len(kind.shape)
+        shape = kind.shape[len(ahead) :]
+        rank = len(shape)
         dims = dimension_names(place.name, rank, place.output_axes, place.input_axes, taken)
         taken.update(dims)
-        chunks = fmt.chunk_shape(kind.shape, block, kind.dtype.itemsize, place.output_axes)
+        steps, *chunk = fmt.chunk_shape(shape, block, kind.dtype.itemsize, place.output_axes)
+        chunks = (steps, *one, *chunk)
         chunk_bytes = kind.dtype.itemsize * int(np.prod(chunks, dtype=np.int64))
         fmt.check_limits(f"{where}: {place.name!r}", (block, *kind.shape), chunk_bytes)
-        specs[place.name] = ArraySpec(kind.shape, kind.dtype, chunks, dims, _tensor_attrs(place, kind))
+        attrs = _tensor_attrs(place, kind)
+        specs[place.name] = ArraySpec(kind.shape, kind.dtype, chunks, (*run, *dims), attrs)
     for name in metrics:
-        specs[name] = ArraySpec((), np.dtype(np.float64), (block,), (fmt.STEP,), {"role": "metric"})
+        attrs = {"role": "metric"}
+        specs[name] = ArraySpec(ahead, np.dtype(np.float64), (block, *one), (*run, fmt.STEP), attrs)
     specs[fmt.STEP] = ArraySpec((), np.dtype(np.int64), (block,), (fmt.STEP,), {})
     return specs
 

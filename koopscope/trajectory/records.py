@@ -11,7 +11,7 @@ import math
 import struct
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,21 @@ class Field:
     def nbytes(self) -> int:
         """Bytes it takes in a row."""
         return np.dtype(self.dtype).itemsize * math.prod(self.shape)
+
+
+class Piece(NamedTuple):
+    """Some bytes of a record, in the order they are written.
+
+    Parameters
+    ----------
+    data
+        The bytes.
+    shared
+        Whether they are memory of the framework, which another thread may change at any moment.
+    """
+
+    data: NDArray[np.uint8]
+    shared: bool
 
 
 @dataclass(frozen=True)
@@ -80,12 +95,20 @@ class RecordFormat:
             views[field.name] = np.ndarray(shape, dtype, buffer, start + offset, strides)
         return views
 
-    def seal(self, record: NDArray[np.uint8], row: int) -> None:
-        """Write head, length and checksum around the fields of a record."""
-        end = self.offsets[-1]
+    def begin(self, record: NDArray[np.uint8], row: int) -> None:
+        """Write the head of a record."""
         _HEAD.pack_into(record.data, 0, _MAGIC, row)
-        _TAIL.pack_into(record.data, end, end - _HEAD.size, 0)
-        struct.pack_into("<I", record.data, end + 8, crc32c(record[: end + 8]))
+
+    def seal(self, checksum: int) -> bytes:
+        """Give the trailer of a record.
+
+        Parameters
+        ----------
+        checksum
+            CRC-32C of the record so far.
+        """
+        length = self.offsets[-1] - _HEAD.size
+        return _TAIL.pack(length, crc32c(length.to_bytes(8, "little"), checksum))
 
     def is_sealed(self, record: NDArray[np.uint8], row: int) -> bool:
         """Tell whether a record is whole, unharmed, and that of a row."""

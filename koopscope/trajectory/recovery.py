@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from koopscope.errors import UsageError
 from koopscope.trajectory import format as fmt
 from koopscope.trajectory.files import recording_errors
 from koopscope.trajectory.journal import find_journals, remove
-from koopscope.trajectory.rows import TensorKind
+from koopscope.trajectory.rows import RowPacker, TensorKind
+from koopscope.trajectory.selection import Selection
 from koopscope.trajectory.tail import find_tail
-from koopscope.trajectory.zarr_metadata import read_root
+from koopscope.trajectory.zarr_metadata import json_object, read_root
 from koopscope.trajectory.zarr_store import ZarrStore, sweep
+
+
+def require_attrs(where: object, attrs: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Check that a recording is of the kind that is to be recorded on.
+
+    Raises
+    ------
+    UsageError
+        Where an attr differs from an expected one that is not ``None``.
+    """
+    for name, asked in expected.items():
+        if asked is not None and asked != attrs.get(name):
+            raise UsageError(f"{where}: recorded with {name}={attrs.get(name)!r}, got {asked!r}")
 
 
 def replay_journals(store: ZarrStore, *, durable: bool) -> None:
@@ -32,11 +50,11 @@ def replay_journals(store: ZarrStore, *, durable: bool) -> None:
             remove(path, durable=durable)
 
 
-def recorded_kinds(store: ZarrStore) -> tuple[tuple[TensorKind, ...], tuple[str, ...]]:
-    """Tell the tensors and the metrics of a store, in the order of the layers."""
+def recorded_packer(store: ZarrStore, selection: Selection) -> RowPacker:
+    """Make what turns rows into records like those of a store, tensors in the order of the layers."""
     metrics = tuple(name for name, array in store.arrays.items() if array.attrs.get("role") == "metric")
     tensors = [name for name in store.arrays if name not in (*metrics, fmt.STEP)]
-    kinds = [
+    kinds = tuple(
         TensorKind(
             name,
             str(store.arrays[name].attrs.get("source_name", name)),
@@ -44,5 +62,6 @@ def recorded_kinds(store: ZarrStore) -> tuple[tuple[TensorKind, ...], tuple[str,
             store.arrays[name].tail,
         )
         for name in tensors
-    ]
-    return tuple(kinds), metrics
+    )
+    tied = json_object(store.attrs, "tied", store.path)
+    return RowPacker(store.path, kinds, metrics, selection, tied, store.attrs.get(fmt.RUNS_ATTR))

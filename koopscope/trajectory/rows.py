@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from koopscope.errors import TrajectoryError
 from koopscope.trajectory import format as fmt
 from koopscope.trajectory.names import clean, is_buffer
-from koopscope.trajectory.records import Field, RecordFormat
+from koopscope.trajectory.records import Field, Piece, RecordFormat
 from koopscope.trajectory.selection import Selection
+
+_LARGE_BYTES = 2**16  # a tensor of fewer is copied faster than it is written by itself
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class TensorKind:
 
 
 class RowPacker:
-    """Checks rows and packs them into one reused record.
+    """Checks rows and packs them into the pieces of a record: large tensors as they lie, the rest copied.
 
     Parameters
     ----------
@@ -47,6 +49,8 @@ class RowPacker:
         Tells which tensors are recorded at all.
     tied
         Second names of tied tensors, which are offered with every row and recorded under their first.
+    runs
+        Number of runs recorded together, in a leading axis of tensors and metrics; ``None``: one, without.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class RowPacker:
         metrics: tuple[str, ...],
         selection: Selection,
         tied: Iterable[str] = (),
+        runs: int | None = None,
     ) -> None:
         """Lay out the record."""
         self._where = where
@@ -65,15 +70,20 @@ class RowPacker:
         self._tied = frozenset(tied)
         self._kept = frozenset(kind.source for kind in tensors)
         self._offered = self._kept
-        scalars = [Field(fmt.STEP, "<i8", ()), *(Field(name, "<f8", ()) for name in metrics)]
+        self._metric_shape = () if runs is None else (runs,)
+        scalars = [Field(fmt.STEP, "<i8", ()), *(Field(name, "<f8", self._metric_shape) for name in metrics)]
         values = [Field(kind.name, kind.dtype.newbyteorder("<").str, kind.shape) for kind in tensors]
         self.record_format = RecordFormat((*scalars, *values))
-        self.record = np.zeros(self.record_format.nbytes, np.uint8)
-        views = self.record_format.views(self.record, 0, 1)
+        self._record = np.zeros(self.record_format.nbytes, np.uint8)
+        views = self.record_format.views(self._record, 0, 1)
         self._views = {name: view[0, ...] for name, view in views.items()}
+        starts = zip(self.record_format.fields, self.record_format.offsets, strict=False)
+        self._large = {field.name: start for field, start in starts if field.nbytes >= _LARGE_BYTES}
 
-    def pack(self, row: int, step: int, tensors: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """Fill the record with one row and seal it.
+    def pack(
+        self, row: int, step: int, tensors: Mapping[str, Any], metrics: Mapping[str, Any]
+    ) -> list[Piece]:
+        """Give the pieces of one row's record, up to its seal; they hold until the next row is packed.
 
         Raises
         ------
@@ -81,6 +91,7 @@ class RowPacker:
             Where the row differs in kind from the first; names the first thing that does.
         """
         self._check_names(tensors, metrics)
+        pieces, begin = [], 0
         for kind in self._tensors:
             array, dtype = as_floats(kind.source, tensors[kind.source])
             if array.shape != kind.shape or dtype != kind.source_dtype:
@@ -88,13 +99,21 @@ class RowPacker:
                     f"{self._where}: tensor {kind.source!r}: expected {kind.source_dtype} {kind.shape} as in "
                     f"the first row, got {dtype} {array.shape}"
                 )
-            np.copyto(self._views[kind.name], array)
+            start = self._large.get(kind.name)
+            if start is None or not array.flags.c_contiguous or array.dtype != self._views[kind.name].dtype:
+                np.copyto(self._views[kind.name], array)
+                continue
+            pieces += [Piece(self._record[begin:start], shared=False), Piece(_bytes(array), shared=True)]
+            begin = start + array.nbytes
+        pieces.append(Piece(self._record[begin : self.record_format.offsets[-1]], shared=False))
         for name in self._metrics:
-            self._views[name][...] = as_scalar(self._where, name, metrics.get(name, np.nan))
+            value = metrics[name] if name in metrics else np.full(self._metric_shape, np.nan)
+            self._views[name][...] = as_metric(self._where, name, value, self._metric_shape)
         self._views[fmt.STEP][...] = step
-        self.record_format.seal(self.record, row)
+        self.record_format.begin(self._record, row)
+        return pieces
 
-    def _check_names(self, tensors: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def _check_names(self, tensors: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
         if tensors.keys() != self._offered:
             kept = {
                 source
@@ -121,8 +140,8 @@ def is_kept(source: str, selection: Selection) -> bool:
     return not is_buffer(source) and selection.keeps(clean(source))
 
 
-def as_scalar(where: object, name: str, value: Any) -> float:
-    """Give a metric as a number.
+def as_metric(where: object, name: str, value: Any, shape: tuple[int, ...]) -> float | NDArray[np.float64]:
+    """Give a metric as a number, or as numbers of a shape.
 
     Raises
     ------
@@ -130,9 +149,14 @@ def as_scalar(where: object, name: str, value: Any) -> float:
         Where it is none.
     """
     try:
-        return float(value)
+        if not shape:
+            return float(value)
+        numbers = np.asarray(_as_array(name, value), np.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TrajectoryError(f"{where}: metric {name!r}: expected a number ({error})") from error
+    if numbers.shape != shape:
+        raise TrajectoryError(f"{where}: metric {name!r}: expected shape {shape}, got {numbers.shape}")
+    return numbers
 
 
 def as_floats(source: str, value: Any) -> tuple[NDArray[Any], str]:
@@ -165,9 +189,13 @@ def _float_name(dtype: np.dtype[Any]) -> str | None:
     return dtype.name if plain or dtype.name == "bfloat16" else None
 
 
+def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    return array.reshape(-1).view(np.uint8)
+
+
 def _as_array(source: str, value: Any) -> NDArray[Any]:
     try:
-        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        return np.asarray(value.numpy(force=True) if hasattr(value, "detach") else value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TrajectoryError(
             f"tensor {source!r}: expected an array or a tensor, got {type(value).__name__} ({error})"

@@ -5,36 +5,37 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from koopscope.errors import KoopscopeError, RecordingError, StepError, UsageError
+from koopscope.errors import StepError, UsageError
 from koopscope.trajectory import format as fmt
-from koopscope.trajectory.files import recording_errors
-from koopscope.trajectory.folding import Folder
-from koopscope.trajectory.journal import Journal, find_journals, journal_path
+from koopscope.trajectory.journaled import JournaledStore
 from koopscope.trajectory.layout import LAYOUTS
-from koopscope.trajectory.lock import StoreLock
+from koopscope.trajectory.place import Place, is_url
 from koopscope.trajectory.plan import plan_recording
-from koopscope.trajectory.recovery import recorded_kinds, replay_journals
-from koopscope.trajectory.rows import RowPacker, TensorKind
 from koopscope.trajectory.selection import Globs, Selection
+from koopscope.trajectory.settings import Settings
 from koopscope.trajectory.tensor_layout import TensorLayout
-from koopscope.trajectory.zarr_store import ZarrStore, check_target, create_store
+from koopscope.trajectory.uploading import UploadedStore, check_place
+from koopscope.trajectory.zarr_store import check_target
+
+Rows = JournaledStore | UploadedStore
 
 
 class TrajectoryWriter:
     """Record weights during training, as a Zarr store that `koopscope.open_trajectory` opens.
 
     When `append` returns, the row survives a killed process: it is in a journal beside the store. Every
-    `block_steps` rows a thread folds the journal into the store, beside the training.
+    `block_steps` rows a thread folds the journal into the store, beside the training. At a URL there is no
+    journal: a block is the unit, and a killed process loses the rows since the last one.
 
     Parameters
     ----------
     path
-        Directory to create, by custom ``something.zarr``. It appears with the first row.
+        Directory to create, by custom ``something.zarr``, or a URL such as ``s3://bucket/run.zarr``. It
+        appears with the first row.
     layout
         Order of the axes: one of `koopscope.trajectory.LAYOUTS`; ``None`` infers it from names and shapes.
     tensors
@@ -56,6 +57,10 @@ class TrajectoryWriter:
     every
         Record each `every`-th call of `append`, the first included. After `resume`, recording goes on at
         the spacing of the last two rows.
+    runs
+        Number of trainings that are recorded together, as a vectorised training of many seeds holds them:
+        every tensor has a leading axis of that length, and every metric is an array of it. `open_trajectory`
+        shows it as the dim ``run``, and with ``run=k`` that run alone.
 
     Raises
     ------
@@ -97,47 +102,48 @@ class TrajectoryWriter:
         include: Globs = None,
         exclude: Globs = None,
         every: int = 1,
+        runs: int | None = None,
     ) -> None:
         if layout is not None and layout not in LAYOUTS:
             raise UsageError(f"layout: expected one of {', '.join(LAYOUTS)} or None, got {layout!r}")
         if durability not in ("process", "power"):
             raise UsageError(f"durability: expected 'process' or 'power', got {durability!r}")
-        for name, value in (("block_steps", block_steps), ("every", every)):
-            if operator.index(value) < 1:
+        for name, value in (("block_steps", block_steps), ("every", every), ("runs", runs)):
+            if value is not None and operator.index(value) < 1:
                 raise UsageError(f"{name}: expected at least 1, got {value}")
         if resume and overwrite:
             raise UsageError("resume=True records on and overwrite=True begins anew: say one of them")
-        self._path = Path(path)
+        self._place = Place(path) if isinstance(path, str) and is_url(path) else None
+        if self._place is not None and durability == "power":
+            raise UsageError(f"{path}: durability='power' is for directories: at a URL, a block is the unit")
+        self._path: str | Path = Path(path) if self._place is None else self._place.url
         self._layout = layout
         self._told = dict(tensors or {})
         self._framework = framework
-        self._block = operator.index(block_steps)
-        self._overwrite = overwrite
-        self._durable = durability == "power"
-        self._selection = Selection(include, exclude)
+        self._settings = Settings(
+            Selection(include, exclude), operator.index(block_steps), durability == "power", overwrite
+        )
+        self._runs = None if runs is None else operator.index(runs)
         self._every = operator.index(every)
         self._calls = 0
         self._skip_to: int | None = None
         self._process = os.getpid()
         self._closed = False
         self._last_step: int | None = None
-        self._first_row = 0
-        self._run_id = ""
-        self._store: ZarrStore | None = None
-        self._folder: Folder
-        self._packer: RowPacker
-        self._journal: Journal
-        if resume and self._path.exists():
-            self._resume()
+        self._rows: Rows | None = None
+        if resume and self._is_there():
+            self._rows = self._resume()
+        elif self._place is None:
+            check_target(Path(path), overwrite=overwrite)
         else:
-            check_target(self._path, overwrite=overwrite)
+            check_place(self._place, overwrite=overwrite)
 
     @property
     def last_step(self) -> int | None:
         """Step of the last row, that of a resumed recording included; ``None`` before the first."""
         return self._last_step
 
-    def append(self, step: int, tensors: Mapping[str, Any], **metrics: float) -> None:
+    def append(self, step: int, tensors: Mapping[str, Any], **metrics: Any) -> None:
         """Record one row: the weights at one training step, and scalars that belong to the same weights.
 
         Values are copied. Running statistics such as ``running_mean`` are left out.
@@ -170,21 +176,13 @@ class TrajectoryWriter:
             return
         before, self._last_step = self._last_step, self._next_step(number)
         try:
-            if self._store is None:
-                self._begin(tensors, metrics)
-            self._folder.check()
-            if self._journal.full:
-                self._rotate()
-            self._packer.pack(self._first_row + self._journal.rows, number, tensors, metrics)
-            self._journal.append(self._packer.record)
+            if self._rows is None:
+                self._rows = self._begin(tensors, metrics)
+            self._rows.append(number, tensors, metrics)
         except Exception:
             self._last_step = before
             raise
         self._calls += 1
-        if self._journal.full:
-            # The row is safe: what fails here is tried again, and raised, with the next one.
-            with suppress(RecordingError):
-                self._rotate()
 
     def commit(self) -> None:
         """Fold the rows appended so far into the store, for readers that know nothing of journals.
@@ -195,10 +193,8 @@ class TrajectoryWriter:
             Where the disk does not take them; they are kept in the journal.
         """
         self._require_usable()
-        if self._store is not None:
-            if self._journal.rows:
-                self._rotate()
-            self._folder.drain()
+        if self._rows is not None:
+            self._rows.commit()
 
     def close(self) -> None:
         """Commit the remaining rows and mark the recording as closed; without any row nothing is written.
@@ -210,10 +206,8 @@ class TrajectoryWriter:
         """
         if self._closed or os.getpid() != self._process:
             return
-        self.commit()
-        if self._store is not None:
-            self._store.finish()
-            self._journal.drop()
+        if self._rows is not None:
+            self._rows.finish()
         self._end()
 
     def __enter__(self) -> Self:
@@ -228,20 +222,16 @@ class TrajectoryWriter:
         try:
             if kind is None:
                 self.close()
-            elif self._store is not None:
+            elif self._rows is not None:
                 # Where this fails the journal stays, and the exception under way is the one to be seen.
-                with suppress(KoopscopeError):
-                    self.commit()
-                    self._store.update(**{fmt.JOURNAL_ATTR: False})
-                    self._journal.drop()
+                self._rows.abandon()
         finally:
             self._end()
 
     def _end(self) -> None:
         """Let go of the files, whatever is in them."""
-        if not self._closed and self._store is not None:
-            self._journal.close()
-            self._store.lock.release()
+        if not self._closed and self._rows is not None:
+            self._rows.release()
         self._closed = True
 
     def _require_usable(self) -> None:
@@ -269,82 +259,37 @@ class TrajectoryWriter:
             raise StepError(f"{self._path}: expected a step of {before}, got {number}")
         return number
 
-    def _begin(self, tensors: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def _begin(
+        self, tensors: Mapping[str, Any], metrics: Mapping[str, Any]
+    ) -> JournaledStore | UploadedStore:
         plan = plan_recording(
             self._path,
             tensors,
             metrics,
-            selection=self._selection,
+            selection=self._settings.selection,
             layout=self._layout,
             told=self._told,
             framework=self._framework,
-            block=self._block,
+            block=self._settings.block,
+            runs=self._runs,
         )
-        self._begin_rows(plan.kinds, plan.metrics, plan.attrs)
-        with recording_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        lock = StoreLock(self._path)
-        try:
-            with recording_errors(self._path):
-                create_store(
-                    self._path,
-                    plan.specs,
-                    {**plan.attrs, fmt.JOURNAL_ATTR: True},
-                    overwrite=self._overwrite,
-                    durable=self._durable,
-                    before=lambda: self._open_journal(0),
-                )
-            store = ZarrStore(self._path, lock, durable=self._durable)
-        except BaseException:
-            for journal in find_journals(self._path, self._run_id):
-                journal.unlink()
-            lock.release()
-            raise
-        self._folder = Folder(store.fold)
-        self._store = store
+        if self._place is not None:
+            return UploadedStore.create(self._place, plan, self._settings)
+        return JournaledStore.create(Path(self._path), plan, self._settings)
 
-    def _resume(self) -> None:
-        """Open the recording that is there, and commit what its journals hold."""
-        lock = StoreLock(self._path)
-        try:
-            store = ZarrStore(self._path, lock, durable=self._durable)
-            recorded = store.attrs.get("layout")
-            if self._layout not in (None, recorded):
-                raise UsageError(f"{self._path}: recorded with layout={recorded!r}, got {self._layout!r}")
-            replay_journals(store, durable=self._durable)
-            steps = store.last_steps(2)
-            self._begin_rows(*recorded_kinds(store), store.attrs)
-            self._open_journal(store.committed)
-            store.update(**{fmt.STATUS_ATTR: "open", fmt.JOURNAL_ATTR: True})
-        except BaseException:
-            lock.release()
-            raise
+    def _is_there(self) -> bool:
+        return Path(self._path).exists() if self._place is None else self._place.root_attrs() is not None
+
+    def _resume(self) -> Rows:
+        """Open the recording that is there, and go on behind its last row."""
+        expected = {"layout": self._layout, fmt.RUNS_ATTR: self._runs}
+        rows: Rows
+        if self._place is None:
+            rows = JournaledStore.resume(Path(self._path), self._settings, expected)
+        else:
+            rows = UploadedStore.resume(self._place, self._settings, expected)
+        steps = rows.last_steps(2)
         self._last_step = steps[-1] if steps else None
         if self._every > 1 and len(steps) == 2:
             self._skip_to = steps[1] + (steps[1] - steps[0])
-        self._folder = Folder(store.fold)
-        self._store = store
-
-    def _begin_rows(
-        self, kinds: tuple[TensorKind, ...], metrics: tuple[str, ...], attrs: Mapping[str, Any]
-    ) -> None:
-        self._packer = RowPacker(self._path, kinds, metrics, self._selection, attrs.get("tied", ()))
-        self._run_id = str(attrs[fmt.RUN_ATTR])
-
-    def _open_journal(self, first_row: int) -> None:
-        """Begin a journal that takes rows to the end of the block."""
-        self._journal = Journal(
-            journal_path(self._path, self._run_id, first_row),
-            self._run_id,
-            first_row,
-            self._block - first_row % self._block,
-            self._packer.record_format,
-            durable=self._durable,
-        )
-        self._first_row = first_row
-
-    def _rotate(self) -> None:
-        old = self._journal
-        self._open_journal(self._first_row + old.rows)
-        old.close()
-        self._folder.add(old.path)
+        return rows

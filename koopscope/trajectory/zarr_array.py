@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from koopscope.errors import RecordingError
 from koopscope.trajectory import format as fmt
-from koopscope.trajectory.chunks import ChunkError, ChunkGrid
+from koopscope.trajectory.chunks import ChunkError, ChunkGrid, swapped
 from koopscope.trajectory.columns import ColumnReader, FileFetch
 from koopscope.trajectory.files import replace, sync_folder
 from koopscope.trajectory.zarr_metadata import StoredArray, read_metadata, signed
@@ -56,8 +56,8 @@ class GrowingArray:
 
     @property
     def rows(self) -> int:
-        """Length of the leading axis, rows that are not committed included."""
-        return int(self._metadata["shape"][0])
+        """Number of rows, those that are not committed included."""
+        return int(self._metadata["shape"][1 if self.grid.run_first else 0])
 
     def grow(self, rows: int) -> None:
         """Make the array at least as long as that, doubling its length."""
@@ -103,32 +103,41 @@ class GrowingArray:
         rows
             Number of committed rows.
         """
-        whole = rows > 0 and 0 not in self.tail and self.grid.chunks[1:] == self.tail
+        one_run = (1, *self.tail[1:]) if self.grid.run_first else self.tail
+        whole = rows > 0 and 0 not in self.tail and self.grid.chunks[1:] == one_run
         length = self._longer(rows) if whole else self.grid.chunks[0]
         if length != self.grid.chunks[0]:
-            self._rewrite(rows, dataclasses.replace(self.grid, chunks=(length, *self.tail), separator="."))
+            self._rewrite(rows, dataclasses.replace(self.grid, chunks=(length, *one_run), separator="."))
         if whole and self.grid.separator == ".":
             self._rewrite(rows, dataclasses.replace(self.grid, separator="/"))
+        self.trim(rows)
+        self._clean(rows)
+
+    def trim(self, rows: int) -> None:
+        """Give the array the length of the committed rows."""
         if self.rows != rows:
             self._describe(rows=rows)
-        self._clean(rows)
+
+    def unfinished(self, rows: int) -> list[str]:
+        """Name the chunks that rows after the committed ones are to be written into, beside earlier ones."""
+        block, rest = divmod(rows, self.grid.chunks[0])
+        return [self.grid.key((block, *index)) for *_, index in self._columns()] if rest else []
 
     def _longer(self, rows: int) -> int:
         """Choose how many rows a chunk is to have; where it is not worth it, as many as now."""
         now = self.grid.chunks[0]
-        row_bytes = self.dtype.itemsize * math.prod(self.tail)
+        row_bytes = self.dtype.itemsize * math.prod(self.grid.chunks[1:])
         length = min(-(-rows // now), fmt.TARGET_CHUNK_BYTES // (row_bytes * now)) * now
         return length if length >= 2 * now else now
 
     def _rewrite(self, rows: int, new: ChunkGrid) -> None:
         reader = ColumnReader((rows, *self.tail), self.grid, FileFetch(self.path))
-        everything = tuple(slice(0, size, 1) for size in self.tail)
         length = new.chunks[0]
-        for block in range(-(-rows // length)):
+        for block, (columns, inside, index) in product(range(-(-rows // length)), list(self._columns())):
             chunk = np.full(new.chunks, fmt.STEP_FILL if self.dtype.kind == "i" else np.nan, new.dtype)
-            part = reader.read((slice(block * length, min(rows, (block + 1) * length), 1), *everything))
-            chunk[: part.shape[0]] = part
-            self._put(new.key((block, *([0] * len(self.tail)))), new.encode(chunk))
+            part = reader.read((slice(block * length, min(rows, (block + 1) * length), 1), *columns))
+            chunk[(slice(0, part.shape[0]), *inside)] = part
+            self._put(new.key((block, *index)), new.encode(chunk))
         self._describe(rows=rows, grid=new)
         self._clean(rows)
 
@@ -167,9 +176,11 @@ class GrowingArray:
 
     def _describe(self, *, rows: int, grid: ChunkGrid | None = None) -> None:
         """Replace the metadata."""
-        metadata = {**self._metadata, "shape": [rows, *self.tail]}
+        order = swapped if self.grid.run_first else tuple
+        metadata = {**self._metadata, "shape": list(order((rows, *self.tail)))}
         if grid is not None:
-            configuration = {**metadata["chunk_grid"]["configuration"], "chunk_shape": list(grid.chunks)}
+            chunks = list(order(grid.chunks))
+            configuration = {**metadata["chunk_grid"]["configuration"], "chunk_shape": chunks}
             metadata["chunk_grid"] = {**metadata["chunk_grid"], "configuration": configuration}
             metadata["chunk_key_encoding"] = {
                 "name": "default",
@@ -184,11 +195,12 @@ class GrowingArray:
         """Remove the chunks that belong to no committed row, or to the array before it was rechunked."""
         folders = self.grid.separator == "/"
         blocks = -(-rows // self.grid.chunks[0])
+        place = 2 if self.grid.run_first else 1  # of a block's number in the name of a chunk
         for file in [file for file in self.path.iterdir() if file.name != "c"]:
-            stray = file.name.startswith("c.") and (folders or int(file.name.split(".")[1]) >= blocks)
+            stray = file.name.startswith("c.") and (folders or int(file.name.split(".")[place]) >= blocks)
             if stray or file.suffix == ".partial":
                 file.unlink()
-        for member in list((self.path / "c").glob("*")):
+        for member in list((self.path / "c").glob("/".join("*" * place) if folders else "*")):
             if not folders or not member.name.isdigit() or int(member.name) >= blocks:
                 shutil.rmtree(member) if member.is_dir() else member.unlink()
         if not folders and (self.path / "c").is_dir():

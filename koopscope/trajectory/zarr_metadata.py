@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from koopscope.errors import TrajectoryError
 from koopscope.trajectory import format as fmt
-from koopscope.trajectory.chunks import ChunkError, chunk_grid, crc32c
+from koopscope.trajectory.chunks import ChunkError, chunk_grid, crc32c, run_first, swapped
 from koopscope.trajectory.columns import ColumnReader, FileFetch
 from koopscope.trajectory.tail import Tail, find_tail
 
@@ -35,6 +35,11 @@ class StoredArray:
     tail
         Rows after them, in the journal of an open recording.
 
+    Attributes
+    ----------
+    shape
+        Rows first, then runs where there are any, then the shape of the tensor.
+
     Raises
     ------
     TrajectoryError
@@ -52,6 +57,7 @@ class StoredArray:
         self.attrs = json_object(metadata, "attributes", path)
         self.dtype = _dtype(metadata, path)
         shape = _shape(metadata, self.dtype.itemsize, path)
+        shape = swapped(shape) if run_first(metadata) else shape
         self.grid = chunk_grid(metadata, self.dtype, str(path))
         if shape[0] < committed:
             raise TrajectoryError(
@@ -105,6 +111,11 @@ class StoredArray:
         moved = (newer.grid, newer._tail) != (self.grid, self._tail)
         return newer if moved and newer.shape[0] >= self.shape[0] else None
 
+    @property
+    def runs(self) -> int | None:
+        """Number of runs in the array; ``None`` where it has no such axis."""
+        return self.shape[1] if self.grid.run_first else None
+
     def read_all(self) -> NDArray[Any]:
         """Read all committed rows."""
         return self.read(tuple(slice(0, length, 1) for length in self.shape))
@@ -135,7 +146,7 @@ class StoredArray:
             Where it is none.
         """
         axes = self.attrs.get(attr)
-        rank = len(self.shape) - 1
+        rank = len(self.shape) - (2 if self.grid.run_first else 1)
         if axes is None:
             return None
         if not isinstance(axes, list) or not all(is_count(axis) and axis < rank for axis in axes):
@@ -257,7 +268,7 @@ def _shape(metadata: Mapping[str, Any], itemsize: int, path: Path) -> tuple[int,
     if (
         not isinstance(shape, list)
         or not isinstance(chunks, list)
-        or not (len(shape) == len(chunks) > 0)
+        or not (len(shape) == len(chunks) > (1 if run_first(metadata) else 0))
         or not all(map(is_count, shape))
         or not all(is_count(length) and length > 0 for length in chunks)
     ):

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
+from numpy.typing import NDArray
 
 from koopscope.errors import TrajectoryError
 from koopscope.trajectory import format as fmt
+from koopscope.trajectory.chunks import swapped
 from koopscope.trajectory.dataset import Tensor, assemble
 from koopscope.trajectory.layout import LAYOUTS, Resolution, resolve
 from koopscope.trajectory.lazy import lazily
@@ -47,16 +49,18 @@ def read_zarr(path: Path, *, layout: str | None, selection: Selection) -> xr.Dat
     steps = arrays.pop(fmt.STEP)
     metrics = {name: array for name, array in arrays.items() if array.attrs.get("role") == "metric"}
     stored = {name: array for name, array in arrays.items() if name not in metrics}
-    fmt.check_series(str(path), tail.stop, 1 + len(metrics))
+    runs = _runs(path, arrays)
+    fmt.check_series(str(path), tail.stop, 1 + len(metrics) * (runs or 1))
     tensors, resolved = _tensors(stored, attrs, layout)
     dataset = assemble(
         steps.read_all(),
         [tensor for tensor in tensors if selection.keeps(tensor.name)],
-        {name: array.read_all() for name, array in metrics.items()},
+        {name: _run_first(array, array.read_all()) for name, array in metrics.items()},
         layout=resolved.layout if resolved else str(attrs.get("layout")),
         evidence=resolved.evidence if resolved else str(attrs.get("layout_evidence", "recorded")),
         source=str(path),
         format=str(attrs[fmt.FORMAT_ATTR]),
+        runs=runs,
     )
     tied = json_object(attrs, "tied", path)
     return dataset.assign_attrs(tied=tied) if tied else dataset
@@ -71,7 +75,7 @@ def _tensors(
     recorded = attrs.get("layout")
     declared = layout or (recorded if recorded in LAYOUTS else None)
     order = sorted(stored, key=lambda name: (stored[name].count("layer_index", 0), name))
-    resolved = resolve({name: stored[name].shape[1:] for name in order}, declared=declared)
+    resolved = resolve({name: _shape(stored[name]) for name in order}, declared=declared)
     tensors = [
         Tensor(
             name=place.name,
@@ -105,5 +109,35 @@ def _as_recorded(name: str, array: StoredArray) -> Tensor:
     )
 
 
+def _shape(array: StoredArray) -> tuple[int, ...]:
+    """Shape of a tensor, in one row of one run."""
+    return array.shape[1 if array.runs is None else 2 :]
+
+
+def _runs(path: Path, arrays: Mapping[str, StoredArray]) -> int | None:
+    """Tell the number of runs, which all arrays agree on.
+
+    Raises
+    ------
+    TrajectoryError
+        Where they do not.
+    """
+    found = {array.runs for array in arrays.values()}
+    if len(found) > 1:
+        raise TrajectoryError(f"{path}: arrays of different numbers of runs: {found}; the store is damaged")
+    return next(iter(found), None)
+
+
+def _run_first(array: StoredArray, values: NDArray[Any]) -> NDArray[Any]:
+    return values if array.runs is None else values.swapaxes(0, 1)
+
+
 def _lazy(array: StoredArray) -> Any:
-    return lazily(array.read, array.shape, array.dtype)
+    if array.runs is None:
+        return lazily(array.read, array.shape, array.dtype)
+
+    def read(key: tuple[slice, ...]) -> NDArray[Any]:
+        run, step, *rest = key
+        return _run_first(array, array.read((step, run, *rest)))
+
+    return lazily(read, swapped(array.shape), array.dtype)

@@ -16,6 +16,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
 from koopscope.errors import OutputExistsError, RecordingError, TrajectoryError
 from koopscope.trajectory import format as fmt
+from koopscope.trajectory.chunks import swapped
 from koopscope.trajectory.files import recording_errors, replace, sync_folder
 from koopscope.trajectory.journal import find_journals, read_journal, remove
 from koopscope.trajectory.lock import StoreLock
@@ -37,19 +38,38 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     try:
         attrs = read_root(path)
     except (OSError, TrajectoryError):
-        attrs = None
-    if attrs is None and overwrite:
+        attrs = {}
+    check_taken(path, attrs, overwrite=overwrite)
+
+
+def check_taken(where: object, attrs: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Refuse a place that is taken, unless it is by a recording and overwriting was asked for.
+
+    Parameters
+    ----------
+    where
+        The place.
+    attrs
+        Attrs of the recording there, empty where something else is.
+    overwrite
+        Whether a recording may be replaced.
+
+    Raises
+    ------
+    OutputExistsError
+        Where it stays.
+    """
+    recording = fmt.FORMAT_ATTR in attrs
+    if overwrite and not recording:
         raise OutputExistsError(
-            f"{path} exists and is not a recording made by koopscope, so overwrite=True does not replace it; "
-            "choose another path, or remove it yourself"
+            f"{where} exists and is not a recording made by koopscope, so overwrite=True does not replace "
+            "it; choose another path, or remove it yourself"
         )
     if not overwrite:
-        unfinished = ""
-        if attrs is not None and attrs.get(fmt.STATUS_ATTR) == "open":
-            unfinished = ", a recording that was not closed"
+        unfinished = ", a recording that was not closed" if attrs.get(fmt.STATUS_ATTR) == "open" else ""
         raise OutputExistsError(
-            f"{path} exists{unfinished}; choose another path, or say "
-            f"{'resume=True to record on, or ' if attrs is not None else ''}overwrite=True to replace it"
+            f"{where} exists{unfinished}; choose another path, or say "
+            f"{'resume=True to record on, or ' if recording else ''}overwrite=True to replace it"
         )
 
 
@@ -123,11 +143,12 @@ def _create_array(group: zarr.Group, name: str, spec: ArraySpec) -> None:
         clevel=fmt.BLOSC_LEVEL,
         shuffle=fmt.BLOSC_SHUFFLE,
     )
+    order = swapped if spec.dims[0] == fmt.RUN else tuple
     group.create_array(
         name,
-        shape=(spec.chunks[0], *spec.shape),
+        shape=order((spec.chunks[0], *spec.shape)),
         dtype=spec.dtype,
-        chunks=spec.chunks,
+        chunks=order(spec.chunks),
         serializer=BytesCodec(endian=fmt.ENDIAN),
         compressors=(blosc, Crc32cCodec()),
         fill_value=spec.fill,
@@ -144,7 +165,7 @@ class ZarrStore:
     path
         Its directory, which is there.
     lock
-        The right to write to it, held as long as anything may be folded into it.
+        The right to write to it, held as long as anything may be folded into it; ``None`` for a mirror.
     durable
         Force what is committed to the disk.
 
@@ -154,7 +175,7 @@ class ZarrStore:
         Where it is no recording, or a damaged one.
     """
 
-    def __init__(self, path: Path, lock: StoreLock, *, durable: bool) -> None:
+    def __init__(self, path: Path, lock: StoreLock | None, *, durable: bool) -> None:
         """Open all arrays."""
         self.path = path
         self.lock = lock
@@ -214,11 +235,14 @@ class ZarrStore:
             self.write_rows(rows.first_row, rows.views())
         remove(journal, durable=self._durable)
 
-    def finish(self) -> None:
+    def finish(self, *, rechunk: bool = True) -> None:
         """Trim all arrays to the committed rows, give small ones larger chunks, mark the recording closed."""
         with recording_errors(self.path):
             for array in self.arrays.values():
-                array.finish(self.committed)
+                if rechunk:
+                    array.finish(self.committed)
+                else:
+                    array.trim(self.committed)
             self.update(**{fmt.STATUS_ATTR: "closed", fmt.JOURNAL_ATTR: False})
 
     def update(self, **attrs: Any) -> None:

@@ -60,10 +60,9 @@ def following() -> None:
         snapshots = (courses @ directions).astype(np.float32)
         times.append(seconds(lambda rows=snapshots, at=first: follower.add(rows, at)))
     late = len(times) // 2
-    print(f"following {WEIGHTS} weights, lag {LAG} rows: {ROWS / sum(times):.0f} rows/s", end="")
-    print(
-        f"; a look at row {ROWS} costs {np.mean(times[late:]) / np.mean(times[5:late]):.2f}x one at half of them"
-    )
+    ratio = np.mean(times[late:]) / np.mean(times[5:late])
+    print(f"following {WEIGHTS} weights, lag {LAG} rows: {ROWS / sum(times):.0f} rows/s; ", end="")
+    print(f"the later half of the rows costs {ratio:.2f}x the earlier")
 
 
 if __name__ == "__main__":

@@ -148,28 +148,34 @@ class Recording(Nothing):
         shutil.rmtree(self._path)
 
 
-def training_loops(folder, repeats=3):
-    """Compare loops that record nothing, to a plain file, and with koopscope, in turns."""
-    for every, steps in ((25, 250), (1, 100)):
-        seconds = {kind: [] for kind in (Nothing, PlainFile, Recording)}
-        inside = {kind: [] for kind in seconds}
-        for _ in range(repeats):
-            for kind in seconds:
-                took, calls = training(folder, every, steps, kind)
-                seconds[kind].append(took)
-                inside[kind].extend(calls[every - 1 :: every])
-        base = statistics.median(seconds[Nothing])
-        call = {kind: statistics.median(calls) for kind, calls in inside.items()}
-        mean = {kind: statistics.fmean(calls) for kind, calls in inside.items()}
-        for kind in (PlainFile, Recording):
-            print(
-                f"MLP {':'.join(map(str, MLP))}, every={every}: {kind.__name__:9} loop "
-                f"{(statistics.median(seconds[kind]) / base - 1) * 100:+6.1f} %, call median "
-                f"{call[kind] * 1e6:7.1f} us, mean {mean[kind] * 1e6:7.1f} us"
-            )
-        ratios = call[Recording] / call[PlainFile], mean[Recording] / mean[PlainFile]
-        print(f"    append() against the plain file: median {ratios[0]:.2f} x, mean {ratios[1]:.2f} x")
-        print(f"    a step by itself: {base / steps * 1e6:.0f} us")
+def training_loops(folder, every, steps, repeats):
+    """Compare loops that record nothing, to a plain file, and with koopscope: in turns, each with its own."""
+    kinds = (Nothing, PlainFile, Recording)
+    seconds, inside = {kind: [] for kind in kinds}, {kind: [] for kind in kinds}
+    for repeat in range(repeats):
+        # The other way round every second time: what the machine does meanwhile favours none.
+        for kind in kinds if repeat % 2 else kinds[::-1]:
+            took, calls = training(folder, every, steps, kind)
+            seconds[kind].append(took)
+            inside[kind].append(calls[every - 1 :: every])
+    alone = np.array(seconds[Nothing])
+    step = np.median(alone) / steps * 1e6
+    print(f"MLP {':'.join(map(str, MLP))}, every={every}: a step takes {step:.0f} us")
+    for kind in kinds[1:]:
+        slower = (np.array(seconds[kind]) / alone - 1) * 100
+        low, middle, high = np.quantile(slower, (0.25, 0.5, 0.75))
+        calls = np.concatenate(inside[kind]) * 1e6
+        share = calls.sum() / 1e6 / alone.sum() * 100
+        print(
+            f"    {kind.__name__:9} loop {middle:+6.1f} % (quartiles {low:+.1f} to {high:+.1f}), in calls "
+            f"{share:.1f} %; call median {np.median(calls):.0f} us, mean {calls.mean():.0f} us"
+        )
+    ratios = [
+        [of(one) / of(other) for one, other in zip(inside[Recording], inside[PlainFile], strict=True)]
+        for of in (np.median, np.mean)
+    ]
+    median, mean = (float(np.median(values)) for values in ratios)
+    print(f"    append() against the plain file: median {median:.2f} x, mean {mean:.2f} x")
 
 
 def main():
@@ -182,7 +188,8 @@ def main():
         append_and_fold(place, (128, 128, 26), 1500)
         append_and_fold(place, (1000, 900, 110), 300)
         folding(place)
-        training_loops(place)
+        training_loops(place, every=25, steps=250, repeats=9)
+        training_loops(place, every=1, steps=100, repeats=9)
     finally:
         shutil.rmtree(place)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 import koopscope
@@ -158,3 +159,29 @@ def test_spectrum__filters_sorting_and_intervals(shell, recording, blank_picture
     assert "interval_trusted" in bounded["eigenvalues"][0]
     assert "bounds" in shell("spectrum", "f.koop", "--intervals").out
     assert shell("spectrum", "f.koop", "--layer", "fc9").code == 2
+
+
+def test_predict__exports_weights_under_their_own_names(shell, recording):
+    assert shell("fit", "run.zarr", "--t2", 300, "--lag", 10).code == 0
+    outcome = shell("predict", "run.koop", "--lead", 50, "--export", "weights.npz", "--json")
+    assert outcome.json["export"].endswith("weights.npz")
+    forecast = koopscope.load("run.koop/forecast.zarr")
+    with np.load("weights.npz") as stored:
+        np.testing.assert_array_equal(stored["fc1.weight"], forecast["fc1.weight"].values[0])
+    refused = shell("predict", "run.koop", "--lead", 50, "--export", "weights.npz")
+    assert (refused.code, "is there already" in refused.err) == (2, True)
+    assert shell("predict", "run.koop", "--lead", 60, "--export", "weights.npz", "--overwrite").code == 0
+
+
+def test_verify__filtered_forecast_has_a_line_of_its_own(shell, recording, loss_file):
+    assert shell("fit", "run.zarr", "--t2", 300, "--lag", 10).code == 0
+    words = ("verify", "run.koop", "--lead", 50, "--loss", "my_loss:loss", "--drop", "oscillating")
+    outcome = shell(*words, "--smooth", 3, "--json")
+    figures = outcome.json["loss"]
+    # Nothing in this run flips from lag to lag, so that the filter takes nothing away.
+    assert figures["filtered"]["forecast"] == pytest.approx(figures["forecast"])
+    assert (figures["metric"], figures["smooth"]) == ("loss", 3)
+    lines = shell(*words).out.splitlines()
+    assert any(line.startswith("filtered error") for line in lines)
+    assert any(line.startswith("filtered at t2") for line in lines)
+    assert any("hold" in line and "linear" in line and "mean" not in line for line in lines)

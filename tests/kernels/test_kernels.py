@@ -10,7 +10,6 @@ import pytest
 import reference
 
 import koopscope
-from koopscope.kernels.affine_steps import affine_steps
 from koopscope.kernels.increment_gram import increment_gram
 from koopscope.kernels.pair_triangle import pair_triangle
 
@@ -77,23 +76,6 @@ def test_increment_gram__adds_up_over_weights():
     whole = increment_gram(snapshots, np.arange(40)[None])
     halves = increment_gram(snapshots, np.arange(40).reshape(2, 20))
     np.testing.assert_allclose(whole[0], halves.sum(axis=0), rtol=0, atol=1e-13 * np.abs(whole).max())
-
-
-@pytest.mark.parametrize("d", [1, 3, 8])
-def test_affine_steps__equals_twin(d):
-    random = np.random.default_rng(3)
-    operators = random.normal(size=(4, d, d)) / (2 * np.sqrt(d))
-    offsets = random.normal(size=(4, d))
-    counts = np.array([0, 1, 2, 7, 25, 64])
-    found = affine_steps(operators, offsets, counts)
-    expected = reference.affine_steps(operators, offsets, counts)
-    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
-    assert np.all(found[:, 0] == 0.0)
-
-
-def test_affine_steps__unit_eigenvalue_is_a_straight_line():
-    found = affine_steps(np.ones((1, 1, 1)), np.full((1, 1), 0.25), np.array([1_000_000]))
-    assert found[0, 0, 0] == 250_000.0
 
 
 def test_kernels__each_has_a_twin():

@@ -21,7 +21,7 @@ def store(tmp_path_factory):
     writer = TrajectoryWriter(path, layout="torch", block_steps=16)
     for step in range(ROWS):
         writer.append(step, {"a.weight": values()[step]})
-    writer._folder.drain()
+    writer._rows._folder.drain()
     del writer
     return path
 

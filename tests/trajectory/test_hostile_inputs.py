@@ -5,44 +5,12 @@ import json
 import os
 import pickle
 import struct
-import subprocess
-import sys
 import zipfile
-import zlib
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-
-GIB = 2**30
-SECONDS, MIB = 5.0, 300.0
-REPORT = os.environ.get("KOOPSCOPE_HOSTILE_REPORT")
-RUN = Path(__file__).with_name("hostile_run.py")
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def attacked(*paths, name="", seconds=SECONDS):
-    """Open inputs in a process of its own; give the words of their errors once the costs are checked."""
-    done = subprocess.run(
-        [sys.executable, str(RUN), name, *map(str, paths)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
-    lines = done.stdout.splitlines()
-    assert len(lines) == len(paths)
-    for path, line in zip(paths, lines, strict=True):
-        if REPORT:
-            with Path(REPORT).open("a") as report:
-                report.write(f"{os.environ['PYTEST_CURRENT_TEST']} {path} {line}\n")
-        code, took, extra = line.split()
-        assert code in ("not-a-trajectory", "uneven-steps"), (path, code, done.stderr)
-        assert float(took) < seconds, (path, took)
-        assert float(extra) < MIB, (path, extra)
-    return done.stderr
+from attacking import GIB, attacked, deflated
 
 
 class Harm:
@@ -51,12 +19,6 @@ class Harm:
 
     def __reduce__(self):
         return (open, (str(self.path), "w"))
-
-
-def deflated(size, byte=b"\0"):
-    machine = zlib.compressobj(9)
-    piece = byte * 2**20
-    return b"".join([*(machine.compress(piece) for _ in range(size // 2**20)), machine.flush()])
 
 
 def hdf5(path, **others):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from crashing import assert_kept, loss, tensors
 
+import koopscope.trajectory.journal
 from koopscope.errors import TrajectoryError
 from koopscope.trajectory import TrajectoryWriter, open_trajectory
 from koopscope.trajectory.chunks import crc32c
@@ -17,7 +18,7 @@ def unclosed(path, rows, block=64):
     writer = TrajectoryWriter(path, layout="torch", block_steps=block)
     for step in range(rows):
         writer.append(step, tensors(step), loss=loss(step))
-    writer._folder.drain()
+    writer._rows._folder.drain()
     del writer
     return only_journal(path)
 
@@ -144,3 +145,26 @@ def test_open_trajectory__stays_readable_while_the_writer_folds_and_closes(tmp_p
             expected = [tensors(step)[name] for step in range(rows)]
             np.testing.assert_array_equal(trajectory[name].values, expected)
             np.testing.assert_array_equal(trajectory[name][1::5].values, expected[1::5])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_append__weights_changed_by_another_thread_on_the_way(tmp_path, monkeypatch, order):
+    """A record is sound, whenever a change falls into the writing of a tensor that is not copied."""
+    path = tmp_path / "run.zarr"
+    live = np.zeros((100, 200), order=order)
+    write_all = koopscope.trajectory.journal.write_all
+
+    def write_while_training(descriptor, data, offset):
+        write_all(descriptor, data, offset)
+        live[...] += 1
+
+    monkeypatch.setattr("koopscope.trajectory.journal.write_all", write_while_training)
+    writer = TrajectoryWriter(path, layout="torch")
+    for step in range(5):
+        writer.append(step, {"a.weight": live, "b.bias": np.zeros(3)})
+    del writer
+    assert read_journal(only_journal(path)).damage is None
+    values = open_trajectory(path)["a.weight"].values
+    assert values.shape == (5, 100, 200)
+    assert (values == values[:, :1, :1]).all()
+    assert (np.diff(values[:, 0, 0]) > 0).all()

@@ -1,0 +1,76 @@
+"""From the statistics of a block to its operators, by the name of the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from koopscope.operators import (
+    ESTIMATORS,
+    LARGEST_RANK_OPTIMISED,
+    Operators,
+    ReducedOperators,
+    optimise,
+    solve_affine,
+    solve_delay,
+    solve_paper,
+    solve_paper_wide,
+)
+from koopscope.statistics import PairTriangles, SnapshotTriangles, gram_about_last
+from koopscope.statistics.collecting import BlockStatistics
+
+
+def solve_block(
+    snapshots: npt.NDArray[Any],
+    block: BlockStatistics,
+    *,
+    method: str,
+    delays: int,
+    rtol: float | None,
+    rank: int | None,
+) -> Operators:
+    """Fit the operators of one block.
+
+    Parameters
+    ----------
+    snapshots
+        The grid that the statistics were made of, shape ``(snapshot, weight)``.
+    block
+        Its statistics.
+    method, delays, rtol, rank
+        As in `koopscope.fit`.
+    """
+    members, tolerance = block.block.members, rtol or 0.0
+    cut = 0.0 if method == "ridge" else tolerance  # ridge fades directions out instead of cutting them
+    if isinstance(block.kind, PairTriangles):
+        last = np.asarray(snapshots[-1], np.float64)[members]
+        if method == "paper":
+            return solve_paper(block.kind, last, rtol=rtol)
+        estimate = partial(ESTIMATORS[method], rtol=tolerance) if method in ESTIMATORS else None
+        return solve_affine(block.kind, last, rtol=cut, rank=rank, estimate=estimate)
+    of_groups = np.moveaxis(snapshots[:, members], 0, -1).astype(np.float64)
+    if isinstance(block.kind, SnapshotTriangles):
+        return solve_paper_wide(block.kind, of_groups, rtol=rtol)
+    if method == "optimised" and rank is None:
+        rank = LARGEST_RANK_OPTIMISED
+    refine = _refinement(method, tolerance)
+    return solve_delay(
+        gram_about_last(block.kind), of_groups, delays=delays, rtol=cut, rank=rank, refine=refine
+    )
+
+
+def _refinement(method: str, rtol: float) -> Callable[[ReducedOperators], ReducedOperators] | None:
+    if method == "optimised":
+        return optimise
+    if method not in ESTIMATORS:
+        return None
+    estimate = ESTIMATORS[method]
+
+    def refine(reduced: ReducedOperators) -> ReducedOperators:
+        return reduced.replaced(estimate(reduced.pairs_now, reduced.pairs_next, reduced.kept, rtol))
+
+    return refine
