@@ -91,7 +91,7 @@ def basin(
         name: found.attrs[name] for name in ("partition", "stochastic", "stochastic_rule", "window", "lag")
     }
     figures = {
-        "input": str(trajectory.resolve()),
+        "input": str(trajectory),
         **settings,
         "tolerance": found.attrs["tolerance"],
         "windows": found.sizes["window"],
