@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from koopscope import summary as summary
     from koopscope import verdicts as verdicts
     from koopscope.backtesting import backtest as backtest
+    from koopscope.basin import find_basin as find_basin
     from koopscope.comparison import compare as compare
     from koopscope.comparison import permutation_test as permutation_test
     from koopscope.ensembles import ensemble as ensemble
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
     from koopscope.exporting import export as export
     from koopscope.exporting import state_dict as state_dict
     from koopscope.fitting import fit as fit
+    from koopscope.following import follow_basin as follow_basin
     from koopscope.forecasting import predict as predict
     from koopscope.partition import Partition as Partition
+    from koopscope.plots import plot_basin as plot_basin
     from koopscope.plots import plot_distance as plot_distance
     from koopscope.plots import plot_eigs as plot_eigs
+    from koopscope.plots import plot_eigs_over_time as plot_eigs_over_time
     from koopscope.plots import plot_error_vs_evolution as plot_error_vs_evolution
     from koopscope.plots import plot_loss as plot_loss
     from koopscope.plots import plot_modes as plot_modes
@@ -64,17 +68,21 @@ _HOMES = {
     "collect": "koopscope.statistics",
     "compare": "koopscope.comparison",
     "convert": "koopscope.trajectory",
+    "find_basin": "koopscope.basin",
     "end_point": "koopscope.pruning",
     "ensemble": "koopscope.ensembles",
     "example_recording": "koopscope.examples",
     "export": "koopscope.exporting",
     "fit": "koopscope.fitting",
+    "follow_basin": "koopscope.following",
     "inspect": "koopscope.trajectory",
     "load": "koopscope.results",
     "open_trajectory": "koopscope.trajectory",
+    "plot_basin": "koopscope.plots",
     "permutation_test": "koopscope.comparison",
     "plot_distance": "koopscope.plots",
     "plot_eigs": "koopscope.plots",
+    "plot_eigs_over_time": "koopscope.plots",
     "plot_error_vs_evolution": "koopscope.plots",
     "plot_loss": "koopscope.plots",
     "plot_modes": "koopscope.plots",

@@ -15,7 +15,7 @@ from zarr.storage import MemoryStore
 from koopscope.errors import OutputExistsError, ResultError
 
 TREES = ("fit", "verification")
-TABLES = ("forecast", "spectrum", "backtest", "ensemble")
+TABLES = ("forecast", "spectrum", "backtest", "basin", "ensemble")
 _KIND = "koopscope_result"
 # Chunk c.0.0 rather than c/0/0: a third of the folders to make, and to remove when a result is replaced.
 _FLAT = {"chunk_key_encoding": {"name": "default", "separator": "."}}

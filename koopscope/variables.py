@@ -29,6 +29,7 @@ DIMS = {
     "run": "recordings of an ensemble, or trainings recorded together",
     "quantile": "shares of the runs of an ensemble",
     "origin": "training steps that a backtest takes for t2",
+    "window": "sliding windows of a run, by their end",
     "criterion": "how weights are ranked for pruning",
     "item": "runs, or layers of runs, that are compared",
     "item_other": "the same once more",
@@ -85,6 +86,16 @@ VARIABLES = {
     "e_folding_time": Variable(
         ("eigenvalue",), "f", "steps", "steps in which the mode changes by a factor e"
     ),
+    "eigenvalue_class": Variable(
+        ("eigenvalue",), "O", "", "offset, slow, decaying, oscillating, growing or noise; attrs have the rule"
+    ),
+    "growth_low": Variable(("eigenvalue",), "f", "1/step", "lower bound of the growth rate"),
+    "growth_high": Variable(("eigenvalue",), "f", "1/step", "upper bound of the growth rate"),
+    "frequency_low": Variable(("eigenvalue",), "f", "cycles/step", "lower bound of the frequency"),
+    "frequency_high": Variable(("eigenvalue",), "f", "cycles/step", "upper bound of the frequency"),
+    "interval_trusted": Variable(
+        ("eigenvalue",), "b", "", "the bounds were measured to cover as often as they say"
+    ),
     "relative_l2": Variable(("lead", "forecast"), "f", "", "|error|_2 / |evolution|_2"),
     "error_to_evolution": Variable(
         ("lead", "forecast"), "f", "", "median |error| / median |evolution| over the weights that moved"
@@ -99,6 +110,30 @@ VARIABLES = {
     "score": Variable(("candidate",), "f", "", "mean over origins of the error at the largest lead"),
     "predicted_error": Variable(("lead",), "f", "", "largest error of the chosen candidate over origins"),
     "error_bound": Variable(("lead",), "f", "", "twice the largest predicted error up to the lead"),
+    "predictable": Variable(("window",), "b", "", "the held-out quarter is forecast within a tenth"),
+    "contracting": Variable(
+        ("window",), "b", "", "an e-folding or more a window, in three windows; noisy runs: over all"
+    ),
+    "fixed_point_agrees": Variable(
+        ("window",), "b", "", "the fixed point is that of the window before; noisy runs: the mean has settled"
+    ),
+    "in_basin": Variable(("window",), "b", "", "in a basin of attraction"),
+    "on_unit_circle": Variable(
+        ("window",), "b", "", "all eigenvalues per step lie within the tolerance of the unit circle"
+    ),
+    "spectral_radius": Variable(("window",), "f", "per lag", "largest modulus, the offset apart"),
+    "one_step_error": Variable(
+        ("window",), "f", "", "error of single lags in the held-out quarter over what moved"
+    ),
+    "hindcast_error": Variable(
+        ("window",), "f", "", "error of the held-out quarter's forecast over what moved"
+    ),
+    "window_eigenvalue": Variable(("window", "mode"), "c", "per lag", "eigenvalues of the window's fit"),
+    "entry_step": Variable((), "f", "steps", "step by which the run was in a basin; NaN if never"),
+    "entry_low": Variable((), "f", "steps", "begin of the interval in which the basin was entered"),
+    "entry_high": Variable((), "f", "steps", "end of the interval in which the basin was entered"),
+    "contracting_modes": Variable((), "i", "", "eigenvalues with an e-folding or more (stochastic runs)"),
+    "contraction_p": Variable((), "f", "", "smaller p-value of the two tests (stochastic runs)"),
     "recorded_loss": Variable(("step_recorded",), "f", "", "loss as recorded"),
     "loss_at_t2": Variable((), "f", "", "loss at w(t2)"),
     "loss_true": Variable(("lead",), "f", "", "loss at the recorded w(t2 + lead)"),

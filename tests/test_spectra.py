@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import koopscope
-from koopscope.errors import ResultError
+from koopscope.errors import ResultError, UsageError
+from koopscope.intervals import bootstrap_eigenvalues, fit_states
 from koopscope.simulation import CONTRACTION, ROTATION, linear_run
+from koopscope.trajectory import from_arrays
 
 
 def test_spectrum__units_are_training_steps():
@@ -40,3 +42,73 @@ def test_spectrum__an_eigenvalue_of_zero_decays_at_once():
     assert np.all(zero["growth_rate"] == -np.inf)
     assert np.all(zero["e_folding_time"] == 0.0)
     assert np.all(zero["eigenvalue_per_step"] == 0.0)
+
+
+def noisy_run(n_rows=1001, seed=0):
+    """A layer of six weights that is pulled back at 0.95 and 0.8 a step, with independent noise."""
+    random = np.random.default_rng(seed)
+    values = np.zeros((n_rows + 200, 6))
+    rates = np.array([0.95, 0.8, 0.8, 0.5, 0.5, 0.5])
+    for row in range(1, values.shape[0]):
+        values[row] = rates * values[row - 1] + random.normal(size=6)
+    mixed = values[200:] @ np.linalg.qr(random.normal(size=(6, 6)))[0]
+    return from_arrays(np.arange(n_rows), {"fc.weight": mixed.reshape(-1, 2, 3)})
+
+
+def test_spectrum__intervals_hold_the_known_rates():
+    run = noisy_run()
+    statistics = koopscope.collect(run, "network", t1=0, t2=1000, lag=1)
+    fit = koopscope.fit(statistics, "network")
+    table = koopscope.spectrum(fit, statistics)
+    slowest = table.isel(eigenvalue=0)
+    assert float(slowest["growth_low"]) < np.log(0.95) < float(slowest["growth_high"])
+    assert bool(slowest["interval_trusted"])
+    assert np.all(table["growth_low"] <= table["growth_high"])
+    again = koopscope.spectrum(fit, run)
+    np.testing.assert_allclose(again["growth_low"], table["growth_low"])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"partition": "network", "delays": 3}, {"partition": "weight"}, {"method": "auto"}]
+)
+def test_spectrum__intervals_of_any_affine_fit(settings):
+    run = noisy_run(n_rows=401)
+    fit = koopscope.fit(run, t1=0, t2=400, **({} if "method" in settings else {"lag": 2}), **settings)
+    if fit.attrs.get("kind", "affine") != "affine":
+        with pytest.raises(UsageError):
+            koopscope.spectrum(fit, run)
+        return
+    table = koopscope.spectrum(fit, run)
+    assert np.isfinite(table["growth_high"]).all()
+
+
+def test_spectrum__intervals_do_not_promise_what_they_cannot_hold():
+    """Slow modes of a smooth run: its errors are not noise."""
+    run = linear_run("network", drift=0)
+    fit = koopscope.fit(run, "network", t2=800, lag=10)
+    assert not koopscope.spectrum(fit, run)["interval_trusted"].any()
+
+
+def test_spectrum__intervals_need_the_recording_that_was_fitted():
+    fit = koopscope.fit(linear_run(seed=1), "network", t2=800, lag=10)
+    with pytest.raises(ResultError):
+        koopscope.spectrum(fit, linear_run(seed=2))
+    paper = koopscope.fit(linear_run(), "node", method="paper")
+    with pytest.raises(UsageError):
+        koopscope.spectrum(paper, linear_run())
+    with pytest.raises(UsageError):
+        koopscope.spectrum(fit, linear_run(seed=1), confidence=95)
+
+
+def test_bootstrap_eigenvalues__covers():
+    """Of 40 intervals of 95 %, fewer than 34 hold the truth with probability 0.01."""
+    covered = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        states = np.zeros((301, 1))
+        for row in range(1, 301):
+            states[row] = 0.8 * states[row - 1] + random.normal()
+        found = fit_states(states)[0].ravel().astype(complex)
+        bounds = bootstrap_eigenvalues(states, found, confidence=0.95, random=random)
+        covered += bool(bounds.modulus_low[0] <= 0.8 <= bounds.modulus_high[0])
+    assert covered >= 34

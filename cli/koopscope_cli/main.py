@@ -27,6 +27,7 @@ _COMMANDS = {
     "verify": "Measure a stored fit against the recording at other leads.",
     "ensemble": "Fit and verify many recordings under the same settings; medians over them.",
     "backtest": "Race settings on the window itself, and predict the error of the best.",
+    "basin": "Say whether the run has settled, since when, and where to put t1 and t2.",
     "spectrum": "List the eigenvalues of a stored fit and what they mean in training steps.",
     "report": "Write one page of HTML about a stored fit.",
     "prune": "Mask the weights whose predicted end points are smallest.",

@@ -40,6 +40,12 @@ def show_json(value: Any) -> None:
     sys.stdout.write(f"{to_json(value, indent=2)}\n")
 
 
+def show_json_line(value: Any) -> None:
+    """Print one JSON object on a line of its own, at once, for results that keep coming."""
+    sys.stdout.write(f"{to_json(value)}\n")
+    sys.stdout.flush()
+
+
 def table(
     columns: Mapping[str, str], rows: Sequence[Sequence[str]], *, title: str = "", gap: int = 2
 ) -> Table:

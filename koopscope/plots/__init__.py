@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from koopscope.plots.basin import plot_basin as plot_basin
+    from koopscope.plots.basin import plot_eigs_over_time as plot_eigs_over_time
     from koopscope.plots.distance import plot_distance as plot_distance
     from koopscope.plots.eigs import plot_eigs as plot_eigs
     from koopscope.plots.error import plot_error_vs_evolution as plot_error_vs_evolution
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from koopscope.plots.weights import plot_weights as plot_weights
 
 _HOMES = {
+    "plot_basin": "koopscope.plots.basin",
     "plot_distance": "koopscope.plots.distance",
     "plot_eigs": "koopscope.plots.eigs",
+    "plot_eigs_over_time": "koopscope.plots.basin",
     "plot_error_vs_evolution": "koopscope.plots.error",
     "plot_loss": "koopscope.plots.loss",
     "plot_modes": "koopscope.plots.modes",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -136,6 +137,28 @@ def test_spectrum__top_says_what_it_hides(shell, folder):
     assert len(moduli) == 2
     assert found["not_shown"]["fc1"] > 0
     assert shell("spectrum", "run.koop", "--top", "0").code == 2
+
+
+def test_spectrum__filters_sorting_and_intervals(shell, recording, blank_pictures):
+    assert shell("fit", recording, "--partition", "layer", "-o", "f.koop").code == 0
+    every = shell("spectrum", "f.koop", "--json").json
+    assert "oscillating" in every["class_rule"]
+    kinds = {entry["eigenvalue_class"] for entry in every["eigenvalues"]}
+    kind = sorted(kinds)[0]
+    chosen = shell("spectrum", "f.koop", "--class", kind, "--layer", "fc1", "--json").json["eigenvalues"]
+    assert all(entry["eigenvalue_class"] == kind and entry["layer"] == "fc1" for entry in chosen)
+    sorted_ = shell("spectrum", "f.koop", "--layer", "fc1", "--sort", "residual", "--json").json[
+        "eigenvalues"
+    ]
+    firsts = [entry["residual"] for entry in sorted_ if entry["frequency"] >= 0]
+    assert firsts == sorted(firsts)
+    for earlier, later in pairwise(sorted_):
+        if later["frequency"] < 0:
+            assert earlier["frequency"] == -later["frequency"], "a pair was parted"
+    bounded = shell("spectrum", "f.koop", "--intervals", "--json").json
+    assert "interval_trusted" in bounded["eigenvalues"][0]
+    assert "bounds" in shell("spectrum", "f.koop", "--intervals").out
+    assert shell("spectrum", "f.koop", "--layer", "fc9").code == 2
 
 
 def test_predict__exports_weights_under_their_own_names(shell, recording):

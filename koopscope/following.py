@@ -1,0 +1,264 @@
+"""Judging a run while it is being recorded: a ring of the last windows, at a cost that does not grow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from koopscope.basin import NOISY, WINDOWS, noise_level, rounding_errors, settle
+from koopscope.basin_criteria import CONSECUTIVE, ON_CIRCLE, Judged, judge_windows
+from koopscope.basin_table import ENTRY, basin_table, judge_noisy, judge_quiet
+from koopscope.errors import NonFiniteError, StepError, UsageError
+from koopscope.operators import Floats
+from koopscope.parallel import single_threaded_blas
+from koopscope.partition import Partition
+from koopscope.trajectory import open_trajectory
+from koopscope.variables import check
+from koopscope.weight_vector import WeightVector
+
+
+class BasinFollower:
+    """Takes snapshots as they come and judges the windows that they complete.
+
+    Kept are the increments of the last five windows and their inner products per group, so that a snapshot
+    costs the same whenever it comes. A window's verdict is the one that `koopscope.find_basin` gives it;
+    noisy runs are judged over the last five windows instead of the whole run.
+
+    Parameters
+    ----------
+    weights
+        Flat order of the weights.
+    partition
+        As in `koopscope.find_basin`.
+    lag
+        Training steps between snapshots.
+    m
+        Lags in a window.
+    stochastic
+        As in `koopscope.find_basin`.
+    """
+
+    def __init__(
+        self, weights: WeightVector, partition: str | Partition, lag: int, m: int, stochastic: bool | None
+    ) -> None:
+        self._weights, self._lag, self._m, self._stochastic = weights, lag, m, stochastic
+        self._partition = Partition.parse(partition)
+        self._blocks = self._partition.blocks(weights)
+        self._members = [members for block in self._blocks for members in block.members]
+        self._last: Floats | None = None
+        self._increments = np.zeros((0, weights.size))
+        self._products = [np.zeros((0, 0)) for _ in self._members]
+        self._first_step = 0  # of the oldest increment kept
+        self._entered: dict[str, Floats] = {}
+
+    def add(self, snapshots: npt.NDArray[Any], first_step: int) -> xr.Dataset | None:
+        """Take snapshots one lag apart, the first of which was recorded at a step.
+
+        Returns
+        -------
+        xr.Dataset or None
+            As `koopscope.find_basin` returns, for the windows that these snapshots complete; None where
+            they complete none.
+        """
+        tables = []
+        for start in range(0, snapshots.shape[0], self._m):
+            chunk = snapshots[start : start + self._m].astype(np.float64)
+            if self._last is None:
+                self._first_step, self._last, chunk = first_step, chunk[0], chunk[1:]
+            if chunk.shape[0]:
+                self._extend(chunk)
+                tables.append(self._judge(chunk.shape[0]))
+        found = [table for table in tables if table is not None]
+        if len(found) < 2:
+            return found[0] if found else None
+        windows = xr.concat(found, "window", data_vars="minimal", coords="minimal", compat="override")
+        return windows.assign_attrs(found[-1].attrs)
+
+    def _extend(self, chunk: Floats) -> None:
+        new = np.diff(np.concatenate([np.atleast_2d(np.asarray(self._last)), chunk]), axis=0)
+        self._last = chunk[-1]
+        increments = np.concatenate([self._increments, new])
+        dropped = max(0, increments.shape[0] - WINDOWS * self._m)
+        old = self._increments.shape[0]
+        for index, members in enumerate(self._members):
+            across = increments[:, members] @ new[:, members].T
+            grown = np.zeros((increments.shape[0], increments.shape[0]))
+            grown[:old, :old] = self._products[index]
+            grown[:, old:] = across
+            grown[old:, :] = across.T
+            self._products[index] = grown[dropped:, dropped:]
+        self._increments = increments[dropped:]
+        self._first_step += dropped * self._lag
+
+    def _judge(self, n_new: int) -> xr.Dataset | None:
+        """Judge the windows that the last ``n_new`` increments complete, with the past that this takes."""
+        kept, m = self._increments.shape[0], self._m
+        new_windows = min(n_new, kept - m + 1)
+        if new_windows < 1:
+            return None
+        rounding = rounding_errors(self._weights, np.asarray(self._last))
+        with single_threaded_blas():
+            noisy, rule, judged = self._windows(max(0, kept - CONSECUTIVE * m - n_new), rounding)
+            groups = [
+                judge_noisy(products[-own.in_basin.size - m + 1 :, -own.in_basin.size - m + 1 :], m, own)
+                if noisy
+                else judge_quiet(own, m)
+                for products, own in zip(self._products, judged, strict=True)
+            ]
+        n_windows = judged[0].in_basin.size
+        first = self._first_step + (kept - m + 1 - n_windows) * self._lag
+        attrs = {
+            "koopscope_result": "basin",
+            "partition": str(self._partition),
+            "stochastic": noisy,
+            "stochastic_rule": rule,
+            "window": m * self._lag,
+            "lag": self._lag,
+            "tolerance": ON_CIRCLE,
+        }
+        table = basin_table(groups, self._blocks, first + np.arange(n_windows) * self._lag, attrs)
+        for name in ENTRY:
+            held = self._entered.get(name, np.full(len(groups), np.nan))
+            self._entered[name] = np.where(np.isnan(held), table[name], held)  # the first entry stays
+            table[name] = ("group", self._entered[name])
+        return check(table.isel(window=slice(-new_windows, None)))
+
+    def _windows(self, start: int, rounding: Floats) -> tuple[bool, str, list[Judged]]:
+        """Judge windows from an increment on: of all that is kept where the run is noisy."""
+        judged = self._judge_from(start, rounding)
+        noisy, rule = self._is_noisy(judged, start, float(rounding.sum()))
+        if noisy and start > 0:
+            judged = self._judge_from(0, rounding)
+        return noisy, rule, judged
+
+    def _judge_from(self, start: int, rounding: Floats) -> list[Judged]:
+        return [
+            judge_windows(products[start:, start:], self._m, float(rounding[members].sum()))
+            for products, members in zip(self._products, self._members, strict=True)
+        ]
+
+    def _is_noisy(self, judged: Sequence[Judged], start: int, rounding: float) -> tuple[bool, str]:
+        if self._stochastic is not None:
+            return self._stochastic, "asked for"
+        if len(judged) == 1:
+            network = judged[0]
+        else:
+            increments = self._increments[start:]
+            network = judge_windows(increments @ increments.T, self._m, rounding)
+        error = noise_level(network.fits)
+        return error > NOISY, f"median one-step error {error:.3g} {'>' if error > NOISY else '<='} {NOISY:g}"
+
+
+def follow_basin(
+    path: str | Path,
+    partition: str | Partition = "network",
+    *,
+    stochastic: bool | None = None,
+    window: int | None = None,
+    lag: int | None = None,
+    poll: float = 1.0,
+    patience: float = 60.0,
+) -> Iterator[xr.Dataset]:
+    """Judge a recording while it is being written: yields the windows completed since the last time.
+
+    Parameters
+    ----------
+    path
+        A recording that `open_trajectory` reads.
+    partition, stochastic
+        As in `koopscope.find_basin`.
+    window, lag
+        As in `koopscope.find_basin`, but settled on the rows that are there at the start; give ``window``
+        where these are few.
+    poll
+        Seconds between two looks.
+    patience
+        Seconds without a new row after which the iterator ends.
+
+    Yields
+    ------
+    xr.Dataset
+        As `koopscope.find_basin` returns, for the new windows alone, and without suggestions. An entry is
+        kept once it is found.
+
+    Raises
+    ------
+    WindowError
+        If the windows cannot be settled on what is there at the start.
+    NonFiniteError
+        If a weight is NaN or infinite.
+    UsageError
+        If ``poll`` or ``patience`` is negative.
+
+    Examples
+    --------
+    >>> for windows in follow_basin("run.zarr", window=3000):  # doctest: +SKIP
+    ...     print(windows["window_end"].values[-1], windows["in_basin"].values[:, -1])
+    """
+    if poll < 0 or patience < 0:
+        raise UsageError(f"poll and patience are seconds and cannot be negative, got {poll} and {patience}")
+    follower: BasinFollower | None = None
+    next_row, stride, chosen, last_news = 0, 1, 0, time.monotonic()
+    while True:
+        run = open_trajectory(path)
+        steps = run["step"].to_numpy().astype(np.int64)
+        if follower is None and steps.size:
+            _, chosen, m = settle(steps, window, lag)
+            stride = _stride(steps, chosen)
+            follower = BasinFollower(WeightVector.of(run), partition, chosen, m, stochastic)
+        if follower is not None and steps.size > next_row:
+            last_news = time.monotonic()
+            rows = np.arange(next_row, steps.size, stride)
+            next_row = int(rows[-1]) + stride
+            _require_even(steps, rows, chosen)
+            news = follower.add(_read_rows(run, rows), int(steps[rows[0]]))
+            if news is not None:
+                yield news
+        elif time.monotonic() - last_news >= patience:
+            return
+        time.sleep(poll)
+
+
+def _stride(steps: npt.NDArray[np.int64], lag: int) -> int:
+    spacing = int(steps[-1] - steps[-2])
+    if lag % spacing:
+        nearest = max(1, round(lag / spacing)) * spacing
+        raise StepError(
+            f"lag={lag} is not a multiple of the recorded spacing of {spacing} steps; "
+            f"the nearest is {nearest}"
+        )
+    return lag // spacing
+
+
+def _require_even(steps: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], lag: int) -> None:
+    uneven = np.flatnonzero(np.diff(steps[rows]) != lag)
+    if uneven.size:
+        raise StepError(
+            f"recorded steps are unevenly spaced after step {int(steps[rows[uneven[0]]])}; a lag of {lag} "
+            "steps cannot be kept"
+        )
+
+
+def _read_rows(run: xr.Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Read snapshots, shape ``(row, weight)``; rows between them are not decoded one by one."""
+    pieces = []
+    for slot in WeightVector.of(run).tensors:
+        values = np.asarray(run[slot.name].variable[rows[0] : rows[-1] + 1].values)[:: _step_of(rows)]
+        if not np.isfinite(values).all():
+            bad = rows[int(np.argmax(~np.isfinite(values).reshape(rows.size, -1).all(axis=1)))]
+            raise NonFiniteError(
+                f"{slot.name} is not finite at step {int(run['step'][bad])}: the run diverged; restart it "
+                "from an earlier checkpoint"
+            )
+        pieces.append(values.reshape(rows.size, -1))
+    return np.concatenate(pieces, axis=1)
+
+
+def _step_of(rows: npt.NDArray[np.int64]) -> int:
+    return int(rows[1] - rows[0]) if rows.size > 1 else 1
