@@ -9,10 +9,10 @@ import xarray as xr
 
 from koopscope.errors import ResultError, UsageError
 from koopscope.fit_tree import fitted_blocks
+from koopscope.hindcast import fitted_rows
 from koopscope.operators import Floats, GramModes
-from koopscope.race import fitted_rows
 from koopscope.statistics import Grid, Statistics, choose_window
-from koopscope.statistics.grid import read_grid
+from koopscope.statistics.collecting import read_grid
 from koopscope.trajectory import validate
 from koopscope.weight_vector import WeightVector
 
@@ -30,8 +30,11 @@ def fitted_grid(fit: xr.DataTree, trajectory: xr.Dataset | Statistics) -> Grid:
         If the fit is not affine: only there the eigenvalues belong to a least-squares map of states.
     """
     attrs = fit.attrs
-    if attrs["method"] == "paper" or attrs.get("kind", "affine") != "affine":
-        raise UsageError("intervals need an affine fit; use method='affine' (--method affine)")
+    plain = attrs["method"] in ("affine", "auto") and attrs.get("kind", "affine") == "affine"
+    if not plain or attrs.get("pairs") == "every":
+        raise UsageError(
+            "intervals need an affine fit of strided pairs; use method='affine' (--method affine)"
+        )
     if isinstance(trajectory, Statistics):
         grid = trajectory.grid
     else:

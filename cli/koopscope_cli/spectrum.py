@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -72,7 +71,7 @@ def spectrum(
         Parameter(help="Bootstrap 95 % intervals of growth rate and frequency; reads the recording once."),
     ] = False,
     trajectory: Annotated[
-        Path | None, Parameter(help="The recording, where it has moved (--intervals).")
+        str | None, Parameter(help="The recording, where it has moved (--intervals).")
     ] = None,
     json: Json = False,
 ) -> None:
