@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
-from scipy.special import chdtri
+import scipy  # its parts load when they are used
 
 from koopscope.operators import Floats
 
@@ -131,7 +130,7 @@ def _matched(reference: Complex, drawn: npt.NDArray[Any]) -> Complex:
     if reference.size == 1:
         return np.asarray(drawn, np.complex128)
     distance = np.abs(drawn[:, None, :] - reference[None, :, None])
-    order = np.stack([linear_sum_assignment(each)[1] for each in distance])
+    order = np.stack([scipy.optimize.linear_sum_assignment(each)[1] for each in distance])
     return np.asarray(np.take_along_axis(drawn, order, axis=1), np.complex128)
 
 
@@ -143,4 +142,4 @@ def _independent(errors: Floats) -> bool:
         products = np.sum(errors[lag:] * errors[:-lag], axis=0)
         statistic += (products / np.where(power > 0, power, 1.0)) ** 2 * n * (n + 2) / (n - lag)
     # Shared by the coordinates, so that many of them do not raise false alarms.
-    return bool(np.all(statistic <= chdtri(LAGS_TESTED, CORRELATED / max(1, errors.shape[1]))))
+    return bool(np.all(statistic <= scipy.special.chdtri(LAGS_TESTED, CORRELATED / max(1, errors.shape[1]))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import scipy.optimize
+import scipy  # its parts load when they are used: scipy.optimize alone takes longer than most fits
 
 from koopscope.operators.delay import ReducedOperators
 from koopscope.operators.model import Floats

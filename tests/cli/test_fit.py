@@ -228,6 +228,7 @@ def test_fit__loss_adds_its_figures(shell, loss_file):
     assert outcome.code == 0, outcome.err
     found = outcome.json["loss"]
     keys = {"lead", "at_t2", "true", "forecast", "success", "t_eq", "t_eq_ratio", "t_eq_censored"}
+    keys |= {"linear", "mean", "filtered", "metric", "smooth"}
     assert set(found) == keys
     assert "a loss may print" in outcome.err
     by_path = shell("fit", "run.zarr", "--loss", f"{loss_file}:loss")
