@@ -1,4 +1,4 @@
-"""Many small groups against NumPy and PyDMD: python -m pytest tests/benchmarks/bench_small_groups.py.
+"""Many small groups against NumPy and PyDMD: python -m pytest -n 0 tests/benchmarks/bench_small_groups.py.
 
 550 nodes of 11 weights over 10 000 float32 snapshots (242 MB). Needs pytest-benchmark and pydmd. Every table
 has the reference it is compared with; the figure in brackets is the ratio to the fastest.

@@ -1,4 +1,4 @@
-"""Wide groups against the machine's own GEMM: python -m pytest -s tests/benchmarks/bench_wide_groups.py.
+"""Wide groups against the machine's own GEMM: python -m pytest -n 0 -s tests/benchmarks/bench_wide_groups.py.
 
 Prints the rate of the statistic beside that of a float64 matrix product, measured just before. Needs
 pytest-benchmark and 4 GB of memory.
