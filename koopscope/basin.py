@@ -49,8 +49,7 @@ def find_basin(
     held out. With ``r`` its spectral radius, offset apart, and ``w*`` its fixed point:
 
     - *predictable*: one-step and hindcast errors of the quarter are at most 0.1 of what moved, and the
-    hindcast
-      is at most 0.02 or 1.05 times the better of hold and linear;
+      hindcast is at most 0.02 or 1.05 times the better of hold and linear;
     - *contracting*: ``m (1 - r) >= 1`` in this window and the two before it;
     - *fixed point agrees*: ``|w*_i - w*_(i-1)| <= 0.1 |w(end of window i-1) - w*_i|``, window i-1 ending
       where window i begins;

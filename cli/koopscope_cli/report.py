@@ -37,21 +37,27 @@ def report(
         wanted = output or stored.folder / output_folder.REPORT
         replace = overwrite or output is None
         place = output_folder.claim_file(wanted, suffixes=(".html", ".htm"), overwrite=replace)
-        verification = _verify(stored, stored.open_recording(trajectory))
+        run = stored.open_recording(trajectory)
+        verification = _verify(stored, run)
+        basin, unjudged = _basin(run)
         title = (
             f"{stored.folder.resolve().stem}: {stored.fit.attrs['method']}, {stored.fit.attrs['partition']}"
         )
-        koopscope.report(stored.fit, place, verification=verification, title=title, overwrite=replace)
+        koopscope.report(
+            stored.fit, place, verification=verification, basin=basin, title=title, overwrite=replace
+        )
     described = {
         "fit": str(stored.store.resolve()),
         "output": str(place),
         "bytes": place.stat().st_size,
+        "basin": None if basin is None else {"windows": basin.sizes["window"], **basin.attrs["suggested"]},
         "leads": [] if verification is None else verification["lead"].to_numpy().tolist(),
     }
     if json:
         tables.show_json(described)
     else:
-        tables.show(f"written  {wanted} ({described['bytes'] / 1e6:.1f} MB)")
+        lines = [f"basin    no timeline: {unjudged}"] if unjudged else []
+        tables.show(*lines, f"written  {wanted} ({described['bytes'] / 1e6:.1f} MB)")
 
 
 def _verify(stored: StoredFit, run: xr.Dataset) -> xr.DataTree | None:
@@ -63,3 +69,11 @@ def _verify(stored: StoredFit, run: xr.Dataset) -> xr.DataTree | None:
     count = min(_LEADS, len(leads))
     chosen = sorted({leads[round((i + 1) * len(leads) / count) - 1] for i in range(count)})
     return koopscope.verify(stored.fit, run, chosen)
+
+
+def _basin(run: xr.Dataset) -> tuple[xr.Dataset | None, str]:
+    """Judge the run by sliding windows; where it cannot serve them, say why, and the page goes without."""
+    try:
+        return koopscope.find_basin(run), ""
+    except koopscope.KoopscopeError as error:
+        return None, str(error)
