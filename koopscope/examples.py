@@ -7,6 +7,7 @@ from pathlib import Path
 
 from koopscope.errors import ResultError
 
+_INSTALLED = "example_run"
 _NAME = "oscillator_adadelta.zarr"
 
 
@@ -29,7 +30,7 @@ def example_recording() -> Path:
     """
     package = Path(str(files("koopscope")))
     # Installed beside the modules; in a checkout it lies in data/, from where the wheel takes it.
-    for place in (package / "recordings" / _NAME, package.parent / "data" / _NAME):
+    for place in (package / _INSTALLED, package.parent / "data" / _NAME):
         if (place / "zarr.json").is_file():
             return place
     raise ResultError(f"this installation lacks {_NAME}; install koopscope anew, or use a checkout's data/")

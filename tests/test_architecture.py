@@ -186,7 +186,7 @@ def test_wheel__lists_every_folder_of_the_tree():
         for base, pattern in ((ROOT, "koopscope/**/__init__.py"), (ROOT / "cli", "koopscope_cli/__init__.py"))
         for path in base.glob(pattern)
     }
-    assert listed - {"koopscope.recordings"} == found  # a folder of data, without modules
+    assert listed - {"koopscope.example_run"} == found  # a recording, without modules
 
 
 def test_files__are_one_idea_long():

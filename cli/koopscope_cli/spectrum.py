@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from cyclopts import Parameter, validators
 
 import koopscope
@@ -17,6 +16,8 @@ from koopscope_cli.progress import at_work
 from koopscope_cli.stored_fit import load_fit
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import xarray as xr
 
 _TOP = 20
@@ -88,10 +89,10 @@ def spectrum(
         return
     lines = [
         f"lag      {settings['lag']} steps; one step's phase is known up to whole turns a lag",
-        f"class    {settings['class_rule']}",
+        _wrapped("class", settings["class_rule"]),
     ]
     if intervals:
-        lines.append(f"bounds   95 %; {listed.attrs['interval_rule']}")
+        lines.append(_wrapped("bounds", f"95 %; {listed.attrs['interval_rule']}"))
     if any(hidden.values()):
         missing = ", ".join(f"{count} of {layer}" for layer, count in hidden.items() if count)
         lines.append(f"hidden   {missing}; --top N shows more")
@@ -99,17 +100,19 @@ def spectrum(
     tables.show(tables.table(columns, [_row(entry) for entry in shown], gap=1), *lines)
 
 
+def _wrapped(name: str, text: str) -> str:
+    return fill(f"{name:8} {text}", tables.WIDTH, subsequent_indent=" " * 9, break_on_hyphens=False)
+
+
 def _filtered(listed: xr.Dataset, classes: Sequence[str] | None, layers: Sequence[str] | None) -> xr.Dataset:
     known = dict.fromkeys(listed["layer"].values.tolist())
     unknown = [name for name in layers or () if name not in known]
     if unknown:
         raise UsageError(f"no layer {', '.join(unknown)} in this fit, which holds {', '.join(known)}")
-    kept = np.ones(listed.sizes["eigenvalue"], np.bool_)
-    if classes:
-        kept &= np.isin(listed["eigenvalue_class"].values.astype(str), classes)
-    if layers:
-        kept &= np.isin(listed["layer"].values.astype(str), layers)
-    return listed.isel(eigenvalue=kept)
+    for column, wanted in (("eigenvalue_class", classes), ("layer", layers)):
+        if wanted:
+            listed = listed.isel(eigenvalue=listed[column].isin(wanted).values)
+    return listed
 
 
 def _first(listed: xr.Dataset, sort: str, top: int | None) -> tuple[list[dict[str, Any]], dict[str, int]]:
@@ -129,6 +132,8 @@ def _first(listed: xr.Dataset, sort: str, top: int | None) -> tuple[list[dict[st
 
 def _order(own: xr.Dataset, column: str, largest_first: bool) -> npt.NDArray[np.int64]:
     """Sort so that pairs stay together: both rank as the first of them, which stands before."""
+    import numpy as np  # here, so that --help goes without it
+
     key = np.abs(own[column].values) if column == "frequency" else own[column].values.copy()
     second = np.flatnonzero(own["eigenvalue"].values.imag < 0)
     second = second[second > 0]

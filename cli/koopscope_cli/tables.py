@@ -15,7 +15,7 @@ from rich.text import Text
 
 from koopscope_cli.summary import to_json
 
-_FILE_WIDTH = 100
+WIDTH = 100
 _UNLIMITED = 10_000
 _FOLDED_AT = 12
 _NONE = "-"
@@ -24,7 +24,7 @@ _SKILLS = ("skill_hold", "skill_linear")
 
 def show(*parts: Table | str) -> None:
     """Print tables and lines; a table is rather wider than the terminal than cropped."""
-    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     unlimited = console.options.update(width=_UNLIMITED)
     needed = [Measurement.get(console, unlimited, part).minimum for part in parts if isinstance(part, Table)]
     console.width = max([console.width, *needed])

@@ -109,7 +109,7 @@ def test_show__never_crops_a_table(capsys):
 
 
 def test_show__keeps_words_whole_at_80_columns(capsys, monkeypatch):
-    monkeypatch.setattr(tables, "_FILE_WIDTH", 80)
+    monkeypatch.setattr(tables, "WIDTH", 80)
     fitted = {"layer": "encoder", "groups": 512, "weights": 262656, "spectral_radius": 1.00213}
     judged = {"layer": "encoder", "error_to_evolution": 0.0123, "skill_hold": 0.98, "skill_linear": -0.031}
     judged["verdict"] = "no better than a straight line (skill -0.031)"
