@@ -198,7 +198,7 @@ def _named(trajectories: Sequence[Run] | Mapping[str, Run]) -> dict[str, Run]:
 def _members(name: str, run: Run, opening: Mapping[str, Any]) -> dict[str, Callable[[], xr.Dataset]]:
     """Name the runs that were recorded together, and how to get each; one that cannot be opened is one."""
     try:
-        dataset = run if isinstance(run, xr.Dataset) else open_trajectory(Path(run), **opening)
+        dataset = run if isinstance(run, xr.Dataset) else open_trajectory(os.fspath(run), **opening)
     except _SURVIVABLE as error:
         return {name: partial(_fail, error)}
     if "run" not in dataset.dims:

@@ -77,11 +77,17 @@ def bootstrap_eigenvalues(
         # Centred: the second round's bias is that of the fit once more.
         bounds.append(np.quantile(measure - measure.mean(axis=0), levels, axis=0))
     alive = n * (1 - np.abs(eigenvalues)) >= FEWEST_LIVES
+    modulus, angle = np.abs(ours) + bounds[0], np.angle(ours) + bounds[1]
+    # Resamples are matched to each eigenvalue by itself; of a conjugate pair the first speaks for both.
+    second = np.flatnonzero(eigenvalues.imag < 0)
+    second = second[(second > 0) & (eigenvalues[second - 1].imag > 0)]
+    modulus[:, second] = modulus[:, second - 1]
+    angle[:, second] = -angle[::-1, second - 1]
     return Intervals(
-        modulus_low=np.maximum(0.0, np.abs(ours) + bounds[0][0]),
-        modulus_high=np.abs(ours) + bounds[0][1],
-        angle_low=np.angle(ours) + bounds[1][0],
-        angle_high=np.angle(ours) + bounds[1][1],
+        modulus_low=np.maximum(0.0, modulus[0]),
+        modulus_high=modulus[1],
+        angle_low=angle[0],
+        angle_high=angle[1],
         trusted=alive & _independent(errors) & (n // length >= FEWEST_BLOCKS),
     )
 

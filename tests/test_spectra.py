@@ -68,6 +68,23 @@ def test_spectrum__intervals_hold_the_known_rates():
     np.testing.assert_allclose(again["growth_low"], table["growth_low"])
 
 
+def test_spectrum__intervals_of_a_conjugate_pair_mirror_each_other():
+    random = np.random.default_rng(3)
+    turn = 0.9 * np.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]])
+    values = np.zeros((801, 2))
+    for row in range(1, 801):
+        values[row] = turn @ values[row - 1] + random.normal(size=2)
+    run = from_arrays(np.arange(801), {"fc.weight": values.reshape(-1, 1, 2)})
+    table = koopscope.spectrum(koopscope.fit(run, "network", t1=0, t2=800, lag=1), run)
+    first, second = (table.isel(eigenvalue=index) for index in (0, 1))
+    assert float(first["frequency"]) == -float(second["frequency"]) > 0
+    assert float(first["growth_low"]) == float(second["growth_low"])
+    assert float(first["growth_high"]) == float(second["growth_high"])
+    assert float(first["frequency_low"]) == -float(second["frequency_high"])
+    assert float(first["frequency_low"]) < 0.5 / (2 * np.pi) < float(first["frequency_high"])
+    assert float(first["growth_low"]) < np.log(0.9) < float(first["growth_high"])
+
+
 @pytest.mark.parametrize(
     "settings", [{"partition": "network", "delays": 3}, {"partition": "weight"}, {"method": "auto"}]
 )

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba_array
 from matplotlib.patches import Circle
 
@@ -17,6 +18,8 @@ from koopscope.plots import style
 SMALL_RESIDUAL = 0.1
 STRONGEST = 50  # single markers drawn over a density, by amplitude
 _DIAMETERS = (3.0, 11.0)
+_BOUNDS = ("growth_low", "growth_high", "frequency_low", "frequency_high")
+_POINTS_A_BAR = 16  # enough for the arc of a frequency's interval
 _ARROWS = {0: ">", 1: "^", 2: "<", 3: "v"}
 
 
@@ -106,6 +109,34 @@ def _areas(amplitude: npt.NDArray[np.float64], largest: float) -> npt.NDArray[np
     low, high = _DIAMETERS
     share = amplitude / largest if largest > 0 else np.zeros_like(amplitude)
     return np.asarray(np.maximum(low, high * np.sqrt(share)) ** 2)
+
+
+def draw_intervals(
+    ax: Axes, table: xr.Dataset, values: npt.NDArray[np.complex128], colours: style.LayerColours, steps: int
+) -> bool:
+    """Draw the trusted confidence intervals of a spectrum as bars; tell whether there were any to draw."""
+    if "interval_trusted" not in table:
+        return False
+    drawn = table["interval_trusted"].to_numpy()
+    bounds = {name: table[name].to_numpy()[drawn, None] * steps for name in _BOUNDS}
+    centre, share = values[drawn, None], np.linspace(0.0, 1.0, _POINTS_A_BAR)
+    growth = bounds["growth_low"] + share * (bounds["growth_high"] - bounds["growth_low"])
+    turn = bounds["frequency_low"] + share * (bounds["frequency_high"] - bounds["frequency_low"])
+    along = np.exp(growth + 1j * np.angle(centre))
+    around = np.abs(centre) * np.exp(2j * np.pi * turn)
+    bars = np.concatenate([along, around])
+    colour = np.tile(to_rgba_array(colours.of_points(table["layer"].to_numpy()[drawn]), 0.6), (2, 1))
+    ax.add_collection(
+        LineCollection(
+            np.stack([bars.real, bars.imag], axis=2),
+            colors=colour,
+            linewidths=0.8,
+            zorder=1.9,
+            label="intervals",
+        ),
+        autolim=False,
+    )
+    return bool(drawn.any())
 
 
 def draw_outside(ax: Axes, points: Eigenvalues, colours: style.LayerColours, half: float) -> None:

@@ -9,18 +9,19 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from koopscope.errors import ResultError, UsageError
+from koopscope.errors import UsageError
 from koopscope.plots import style
 from koopscope.plots.eig_markers import (
     SMALL_RESIDUAL,
     STRONGEST,
     Eigenvalues,
     draw_eigenvalues,
+    draw_intervals,
     draw_outside,
     draw_unit_circle,
     read_eigenvalues,
 )
-from koopscope.spectra import spectrum
+from koopscope.spectra import as_spectrum
 
 NEAR_ONE = 0.2
 _VARIABLES = {"lag": "eigenvalue", "step": "eigenvalue_per_step"}
@@ -38,7 +39,9 @@ def plot_eigs(
     Colour tells the layer, so conjugate pairs share it; area tells the amplitude; filled markers have a
     residual below 0.1 and can be believed. An inset magnifies the neighbourhood of 1 where at least half
     of the eigenvalues lie there. Above 5 000 eigenvalues their density is drawn in grey, with the
-    strongest on top. On the circle means settled *or merely drifting*: it does not prove a basin.
+    strongest on top. Confidence intervals that a spectrum has and that can be trusted are bars, along
+    the radius for growth and along the circle for frequency. On the circle means settled *or merely
+    drifting*: it does not prove a basin.
 
     Parameters
     ----------
@@ -75,7 +78,7 @@ def plot_eigs(
         raise UsageError(f"per must be 'lag' or 'step', got {per!r}")
     if not tolerance >= 0:
         raise UsageError(f"tolerance must be a distance from the unit circle of at least 0, got {tolerance}")
-    table = _table(result)
+    table = as_spectrum(result)
     values = table[_VARIABLES[per]].to_numpy()
     points = read_eigenvalues(table, values)
     outside = points.reach > _REACH
@@ -87,24 +90,14 @@ def plot_eigs(
     largest = float(np.max(points.amplitude, initial=0.0))
     densest = draw_eigenvalues(axes, inside, colours, (-half, half, -half, half), largest)
     draw_outside(axes, points.only(outside), colours, half)
-    _zoom(axes, inside, colours, largest)
+    inset = _zoom(axes, inside, colours, largest)
+    steps = 1 if per == "step" else int(table.attrs["lag"])
+    has_intervals = [draw_intervals(each, table, values, colours, steps) for each in (axes, inset) if each]
     invalid = values.size - points.value.size
     style.legend_beside(axes, [*colours.handles(), *_remarks(points, outside, invalid)])
-    style.key_below(axes, _key(largest, densest))
+    style.key_below(axes, _key(largest, densest, has_intervals[0]))
     style.title(axes, *_title(table, points.value, tolerance, per))
     return axes
-
-
-def _table(result: object) -> xr.Dataset:
-    kind = result.attrs.get("koopscope_result") if isinstance(result, (xr.DataTree, xr.Dataset)) else None
-    if isinstance(result, xr.DataTree) and kind == "fit":
-        return spectrum(result)
-    if isinstance(result, xr.Dataset) and kind == "spectrum":
-        return result
-    what = f"a {kind} result" if kind else f"a {type(result).__name__}"
-    raise ResultError(
-        f"expected a fit or a spectrum, got {what}; koopscope.fit(...) and koopscope.spectrum(...) make one"
-    )
 
 
 def _frame(ax: Axes, half: float, per: str, lag: int) -> None:
@@ -118,10 +111,10 @@ def _frame(ax: Axes, half: float, per: str, lag: int) -> None:
     draw_unit_circle(ax)
 
 
-def _zoom(ax: Axes, points: Eigenvalues, colours: style.LayerColours, largest: float) -> None:
+def _zoom(ax: Axes, points: Eigenvalues, colours: style.LayerColours, largest: float) -> Axes | None:
     box = _crowd(points.value)
     if box is None:
-        return
+        return None
     left, right, bottom, top = box
     inset = ax.inset_axes((1.06, 0.0, 0.4, 0.4))
     inset.set(xlim=(left, right), ylim=(bottom, top))
@@ -135,6 +128,7 @@ def _zoom(ax: Axes, points: Eigenvalues, colours: style.LayerColours, largest: f
         axis.get_offset_text().set_fontsize(7)
     inset.tick_params(labelsize=7)
     ax.indicate_inset_zoom(inset, edgecolor=style.GREY)
+    return inset
 
 
 def _crowd(values: npt.NDArray[np.complex128]) -> tuple[float, float, float, float] | None:
@@ -150,12 +144,14 @@ def _crowd(values: npt.NDArray[np.complex128]) -> tuple[float, float, float, flo
     return centre - half, centre + half, -half, half
 
 
-def _key(largest: float, densest: int) -> list[Artist]:
+def _key(largest: float, densest: int, has_intervals: bool) -> list[Artist]:
     entries: list[Artist] = [
         style.marker_entry(f"residual < {SMALL_RESIDUAL:g}", style.GREY),
         style.marker_entry(f"residual ≥ {SMALL_RESIDUAL:g}", style.GREY, filled=False),
         style.marker_entry(f"area: amplitude, largest {largest:.3g}", style.GREY, size=9),
     ]
+    if has_intervals:
+        entries.append(style.marker_entry("bars: trusted intervals", style.GREY, marker="+"))
     if densest:
         text = f"grey: 1 to {densest} a cell, {STRONGEST} strongest on top"
         entries.append(style.marker_entry(text, "#BDBDBD", marker="h"))

@@ -26,6 +26,27 @@ def test_plot_eigs__positions_equal_the_spectrum(fitted):
         np.testing.assert_array_equal(_positions(markers), np.sort_complex(expected))
 
 
+@pytest.mark.parametrize(("per", "steps"), [("lag", 10), ("step", 1)])
+def test_plot_eigs__trusted_intervals_are_bars(fitted, per, steps):
+    table = koopscope.spectrum(fitted)
+    growth, frequency = np.log(table["modulus"]) / 10, table["frequency"]
+    table = table.assign(
+        growth_low=growth - 1e-3,
+        growth_high=growth + 2e-3,
+        frequency_low=frequency - 1e-3,
+        frequency_high=frequency + 1e-3,
+        interval_trusted=("eigenvalue", np.arange(table.sizes["eigenvalue"]) < 3),
+    )
+    (bars,) = _drawn(plot_eigs(table, per=per), "intervals")
+    drawn = np.array(bars.get_segments()) @ [1, 1j]
+    assert drawn.shape[0] == 6, "one along the radius and one along the circle, for each trusted interval"
+    modulus = np.exp(growth.to_numpy()[:3] * steps)
+    np.testing.assert_allclose(np.abs(drawn[:3, 0]), modulus * np.exp(-1e-3 * steps))
+    np.testing.assert_allclose(np.abs(drawn[:3, -1]), modulus * np.exp(2e-3 * steps))
+    np.testing.assert_allclose(np.abs(drawn[3:]), np.broadcast_to(modulus[:, None], drawn[3:].shape))
+    assert not _drawn(plot_eigs(fitted), "intervals")
+
+
 def test_plot_eigs__per_step(fitted):
     ax = plot_eigs(fitted, per="step")
     expected = koopscope.spectrum(fitted)["eigenvalue_per_step"].to_numpy()
