@@ -128,7 +128,7 @@ def draw_intervals(
     colour = np.tile(to_rgba_array(colours.of_points(table["layer"].to_numpy()[drawn]), 0.6), (2, 1))
     ax.add_collection(
         LineCollection(
-            np.stack([bars.real, bars.imag], axis=2),
+            list(np.stack([bars.real, bars.imag], axis=2)),
             colors=colour,
             linewidths=0.8,
             zorder=1.9,

@@ -125,7 +125,7 @@ def _render(fit: xr.DataTree, verification: xr.DataTree | None, basin: xr.Datase
     described = _describe(fit, verification)
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     template = environment.from_string(files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(
+    page = template.render(
         title=title,
         bokeh=Resources(mode="inline", components=["bokeh"]).render_js(),
         script=script,
@@ -143,6 +143,7 @@ def _render(fit: xr.DataTree, verification: xr.DataTree | None, basin: xr.Datase
         version=__version__,
         download=base64.b64encode(to_json(described, indent=2).encode()).decode(),
     )
+    return str(page)
 
 
 def _describe(fit: xr.DataTree, verification: xr.DataTree | None) -> dict[str, Any]:
