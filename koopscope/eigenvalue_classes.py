@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-CLASSES = ("offset", "slow", "decaying", "oscillating", "growing", "noise")
 LARGE_RESIDUAL = 0.5
 STANDS = 0.01  # e-foldings or radians over the window below which a mode does not move
 

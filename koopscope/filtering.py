@@ -58,10 +58,3 @@ def filtered_maps(block: xr.Dataset) -> tuple[Floats, Floats, Floats]:
     kept = np.eye(operator.shape[1]) - projector
     with np.errstate(invalid="ignore", over="ignore"):
         return operator @ kept, np.einsum("gij,gj->gi", kept, displacement), start
-
-
-def count_oscillating(block: xr.Dataset) -> int:
-    """Count the modes of a block that the filter drops."""
-    values = block["eigenvalue"].to_numpy()
-    values = values[np.isfinite(values)]
-    return int(np.count_nonzero((np.abs(np.angle(values)) >= FLIPPING) & (values != 0)))
