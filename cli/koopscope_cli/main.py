@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -35,6 +36,9 @@ _COMMANDS = {
 }
 _FAILED, _INTERRUPTED, _TERMINATED = 1, 130, 143
 _DEBUG = "KOOPSCOPE_DEBUG"
+# New objects between searches for garbage, for a process of our own: importing makes hundreds of thousands
+# that stay, and searching these over and over takes a tenth of a short command.
+_OBJECTS_BETWEEN_SEARCHES = 200_000
 
 
 def build_app() -> App:
@@ -60,7 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         Words after ``koopscope``; by default those of this process.
     """
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is not None:
+        return _guarded(list(arguments))
+    gc.set_threshold(_OBJECTS_BETWEEN_SEARCHES)
+    exit_code = _guarded(sys.argv[1:])
+    gc.freeze()  # what is left ends with the process: no last search through all of it
+    return exit_code
+
+
+def _guarded(words: list[str]) -> int:
     with _one_line_warnings(), _orderly_termination():
         return _run(words)
 
