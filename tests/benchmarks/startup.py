@@ -45,6 +45,7 @@ def main(rounds):
         for _ in range(rounds):
             pairs.append((seconds(fit, folder, environment)[0], seconds(imports, folder, environment)[0]))
     whole, imported = (statistics.median(column) for column in zip(*pairs, strict=True))
+    print(f"medians: fit {whole:.2f} s, imports {imported:.2f} s, {whole - imported:.2f} s beyond")
     beyond = [fit_seconds - import_seconds for fit_seconds, import_seconds in pairs]
     print(f"pair by pair: median {statistics.median(beyond):.2f} s, worst {max(beyond):.2f} s")
 
