@@ -11,7 +11,7 @@ from bokeh.plotting import figure
 from bokeh.transform import linear_cmap
 
 from koopscope.plots.style import GREY, PALETTE
-from koopscope.reporting.points import Points
+from koopscope.reporting.points import Entry, Points
 
 EIGENVALUES, WEIGHTS = "eigenvalues", "weights"
 _TOOLS = "pan,wheel_zoom,box_zoom,tap,box_select,lasso_select,reset,save"
@@ -89,8 +89,8 @@ def error_figure(points: Points, lead: int, n_layers: int) -> Any:
     return made
 
 
-def skill_figure(verification: xr.DataTree) -> Any:
-    """Draw the relative error by lead, of the fit beside the baselines."""
+def skill_figure(verification: xr.DataTree, backtest: xr.Dataset | None) -> Any:
+    """Draw the relative error by lead, of the fit beside the baselines, and the horizon of its backtest."""
     errors = verification.to_dataset()["relative_l2"].sortby("lead")
     made = _figure(
         "Error by lead", "lead (training steps)", "|error| / |evolution|", y_axis_type="log", height=320
@@ -107,12 +107,18 @@ def skill_figure(verification: xr.DataTree) -> Any:
             line_dash=dashes[number % len(dashes)],
             legend_label=name,
         )
+    if backtest is not None and backtest.attrs["horizon"]:
+        _mark(made, float(backtest.attrs["horizon"]), "horizon")
+        tolerance = [float(backtest.attrs["tolerance"])]
+        made.hspan(
+            y=tolerance, line_color=GREY, line_dash="dotted", legend_label="tolerance", name="tolerance"
+        )
     _plain_legend(made)
     return made
 
 
-def basin_figure(basin: xr.Dataset) -> Any:
-    """Draw the largest spectral radius of the groups by window, and the share of them in a basin."""
+def basin_figure(basin: xr.Dataset, entry: Entry) -> Any:
+    """Draw the largest spectral radius of the groups by window, their share in a basin, and the entry."""
     steps = basin["window"].to_numpy()
     made = _figure("Basin", "training step", "spectral radius; share of groups", height=320)
     made.line(
@@ -133,8 +139,17 @@ def basin_figure(basin: xr.Dataset) -> Any:
             line_dash="solid" if name == "in_basin" else "dashed",
             legend_label=name.replace("_", " "),
         )
+    if entry.groups:
+        strip = {"x0": [entry.low], "x1": [entry.high], "fill_color": GREY, "fill_alpha": 0.2}
+        made.vstrip(**strip, line_alpha=0.0, name="entry interval")
+        _mark(made, entry.step, "entry")
     _plain_legend(made)
     return made
+
+
+def _mark(made: Any, where: float, name: str) -> None:
+    """Draw a line across the figure, at a training step or a lead."""
+    made.vspan(x=[where], line_color=GREY, line_width=2, line_dash="dashed", legend_label=name, name=name)
 
 
 def _figure(title: str, x: str, y: str, **settings: Any) -> Any:
