@@ -22,6 +22,8 @@ from koopscope.trajectory import open_trajectory
 from koopscope.variables import check
 from koopscope.weight_vector import WeightVector
 
+_BYTES_AT_ONCE = 64 * 2**20  # of recorded rows read at a time, however many are waiting
+
 
 class BasinFollower:
     """Takes snapshots as they come and judges the windows that they complete.
@@ -214,15 +216,24 @@ def follow_basin(
             follower = BasinFollower(WeightVector.of(run), partition, chosen, m, stochastic)
         if follower is not None and steps.size > next_row:
             last_news = time.monotonic()
-            rows = np.arange(next_row, steps.size, stride)
-            next_row = int(rows[-1]) + stride
-            _require_even(steps, rows, chosen)
-            news = follower.add(_read_rows(run, rows), int(steps[rows[0]]))
-            if news is not None:
-                yield news
+            waiting = np.arange(next_row, steps.size, stride)
+            next_row = int(waiting[-1]) + stride
+            _require_even(steps, waiting, chosen)
+            for rows in _portions(waiting, run, stride):
+                news = follower.add(_read_rows(run, rows), int(steps[rows[0]]))
+                if news is not None:
+                    yield news
         elif time.monotonic() - last_news >= patience:
             return
         time.sleep(poll)
+
+
+def _portions(rows: npt.NDArray[np.int64], run: xr.Dataset, stride: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Cut rows into portions that fit into memory with all that lies between them."""
+    bytes_a_row = stride * sum(slot.size * np.dtype(slot.dtype).itemsize for slot in WeightVector.of(run).tensors)
+    at_once = max(1, _BYTES_AT_ONCE // bytes_a_row)
+    for start in range(0, rows.size, at_once):
+        yield rows[start : start + at_once]
 
 
 def _stride(steps: npt.NDArray[np.int64], lag: int) -> int:

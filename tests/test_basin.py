@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import koopscope
+from koopscope import following
 from koopscope.basin_criteria import slices
 from koopscope.errors import UsageError, WindowError
 from koopscope.following import BasinFollower
@@ -163,6 +164,18 @@ def test_follower__gives_the_verdicts_of_find_basin(kind):
     ends = np.concatenate([table["window_end"].to_numpy() for table in found])
     np.testing.assert_array_equal(ends, basin["window_end"])
     assert float(found[-1]["entry_step"][0]) == pytest.approx(float(basin["entry_step"][0]), nan_ok=True)
+
+
+def test_follow_basin__many_rows_are_read_in_portions(tmp_path, monkeypatch):
+    run = settling_run("contraction", rate=3 / 300)
+    with koopscope.TrajectoryWriter(tmp_path / "run.zarr", layout="torch") as writer:
+        for step in range(1501):
+            writer.append(step, {name: run[name].to_numpy()[step] for name in ("fc.weight", "fc.bias")})
+    monkeypatch.setattr(following, "_BYTES_AT_ONCE", 200 * 20 * 8)  # 200 rows of 20 weights
+    tables = list(koopscope.follow_basin(tmp_path / "run.zarr", poll=0, patience=0))
+    assert len(tables) > 3
+    joined = np.concatenate([table["in_basin"].to_numpy() for table in tables], axis=1)
+    np.testing.assert_array_equal(joined, koopscope.find_basin(run)["in_basin"])
 
 
 def test_follow_basin__rows_that_arrive(tmp_path):
