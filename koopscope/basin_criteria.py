@@ -49,9 +49,12 @@ def judge_windows(products: Floats, m: int, rounding: float) -> Judged:
     rounding
         Squared length of one snapshot's rounding error.
     """
-    fits = fit_windows(slices(products, m), rounding)
-    agrees = _fixed_points_agree(products, m, fits, rounding)
-    return combine(fits, contracts_alone(fits, m), agrees)
+    return judge_fits(products, m, fit_windows(slices(products, m), rounding), rounding)
+
+
+def judge_fits(products: Floats, m: int, fits: WindowFits, rounding: float) -> Judged:
+    """Judge windows that were fitted already, all of those that the increments fill."""
+    return combine(fits, contracts_alone(fits, m), _fixed_points_agree(products, m, fits, rounding))
 
 
 def combine(fits: WindowFits, alone: Flags, agrees: Flags) -> Judged:

@@ -79,8 +79,9 @@ def bootstrap_eigenvalues(
     levels = [(1 - confidence) / 2, (1 + confidence) / 2]
     bounds = []
     for measure in (np.abs(drawn) - np.abs(ours), np.angle(drawn * np.exp(-1j * np.angle(ours)))):
-        # Centred: the second round's bias is that of the fit once more.
-        bounds.append(np.quantile(measure - measure.mean(axis=0), levels, axis=0))
+        # Centred: the second round's bias is that of the fit once more. Weibull's quantiles leave out as much
+        # as they say of a finite number of draws; NumPy's own half a percent more of 400.
+        bounds.append(np.quantile(measure - measure.mean(axis=0), levels, axis=0, method="weibull"))
     alive = n * (1 - np.abs(ours)) >= FEWEST_LIVES
     modulus, angle = np.abs(ours) + bounds[0], np.angle(ours) + bounds[1]
     # Resamples are matched to each eigenvalue by itself; of a conjugate pair the first speaks for both.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from bokeh.models import ColumnDataSource, CustomJS, HoverTool
+from bokeh.models import ColumnDataSource, CustomJS, HoverTool, NoOverlap
 from bokeh.plotting import figure
 from bokeh.transform import linear_cmap
 
@@ -93,7 +93,7 @@ def skill_figure(verification: xr.DataTree, backtest: xr.Dataset | None) -> Any:
     """Draw the relative error by lead, of the fit beside the baselines, and the horizon of its backtest."""
     errors = verification.to_dataset()["relative_l2"].sortby("lead")
     made = _figure(
-        "Error by lead", "lead (training steps)", "|error| / |evolution|", y_axis_type="log", height=320
+        "Error by lead", "lead (training steps)", "|error| / |evolution|", y_axis_type="log", height=430
     )
     dashes = ["solid", "dashed", "dotted", "dotdash", "dashdot"]
     for number, name in enumerate(errors["forecast"].to_numpy().astype(str).tolist()):
@@ -120,7 +120,7 @@ def skill_figure(verification: xr.DataTree, backtest: xr.Dataset | None) -> Any:
 def basin_figure(basin: xr.Dataset, entry: Entry) -> Any:
     """Draw the largest spectral radius of the groups by window, their share in a basin, and the entry."""
     steps = basin["window"].to_numpy()
-    made = _figure("Basin", "training step", "spectral radius; share of groups", height=320)
+    made = _figure("Basin", "training step", "spectral radius; share of groups", height=460)
     made.line(
         steps,
         basin["spectral_radius"].max("group").to_numpy(),
@@ -160,12 +160,13 @@ def _figure(title: str, x: str, y: str, **settings: Any) -> Any:
         tools=_TOOLS,
         sizing_mode="stretch_width",
         min_width=260,
-        toolbar_location="above",
+        toolbar_location="below",
         background_fill_alpha=0,
         border_fill_alpha=0,
         **settings,
     )
     made.toolbar.logo = None
+    made.axis.major_label_policy = NoOverlap(min_distance=8)
     return made
 
 
@@ -175,6 +176,11 @@ def _coloured(n_layers: int) -> dict[str, Any]:
 
 
 def _plain_legend(made: Any) -> None:
+    """Put the legend below the axes, where it covers no data."""
+    made.add_layout(made.legend[0], "below")
+    made.legend.orientation = "horizontal"
+    made.legend.ncols = 2
+    made.legend.location = "left"
     made.legend.background_fill_alpha = 0
     made.legend.border_line_alpha = 0
     made.legend.click_policy = "hide"

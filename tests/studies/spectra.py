@@ -136,7 +136,7 @@ def separation(runs: int) -> float:
 
 def main() -> None:
     """Print coverage, a line a mode of each regime, and the AUROC of the residual."""
-    asked = options(__doc__, "1000:2000").parse_args()
+    asked = options(__doc__, "2000:3000").parse_args()
     kept, seeds = Kept(asked.keep, asked.seconds), seeds_of(asked.seeds)
     for name, (eigenvalues, _, _) in REGIMES.items():
         if asked.only not in name:
