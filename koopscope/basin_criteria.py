@@ -34,9 +34,9 @@ class Judged:
 
 
 def slices(products: Floats, m: int, first: int = 0) -> Floats:
-    """Blocks of m increments along the diagonal, one a window, shape ``(window, m, m)``."""
-    rows = np.arange(first, products.shape[0] - m + 1)[:, None] + np.arange(m)
-    return np.asarray(products[rows[:, :, None], rows[:, None, :]])
+    """Blocks of m increments along the diagonal, one a window, shape ``(window, m, m)``; a view."""
+    blocks = np.lib.stride_tricks.sliding_window_view(products[first:, first:], (m, m))
+    return np.asarray(blocks.diagonal().transpose(2, 0, 1))
 
 
 def judge_windows(products: Floats, m: int, rounding: float) -> Judged:

@@ -72,13 +72,14 @@ class BasinFollower:
             they complete none.
         """
         tables = []
-        for start in range(0, snapshots.shape[0], self._m):
-            chunk = snapshots[start : start + self._m].astype(np.float64)
-            if self._last is None:
-                self._first_step, self._last, chunk = first_step, chunk[0], chunk[1:]
-            if chunk.shape[0]:
-                self._extend(chunk)
-                tables.append(self._judge(chunk.shape[0]))
+        with single_threaded_blas():  # the products are too narrow to be worth a second thread
+            for start in range(0, snapshots.shape[0], self._m):
+                chunk = snapshots[start : start + self._m].astype(np.float64)
+                if self._last is None:
+                    self._first_step, self._last, chunk = first_step, chunk[0], chunk[1:]
+                if chunk.shape[0]:
+                    self._extend(chunk)
+                    tables.append(self._judge(chunk.shape[0]))
         found = [table for table in tables if table is not None]
         if len(found) < 2:
             return found[0] if found else None
@@ -103,16 +104,12 @@ class BasinFollower:
         new_windows = min(n_new, kept - m + 1)
         if new_windows < 1:
             return None
-        with single_threaded_blas():
-            noisy, rule, judged = self._windows(max(0, kept - CONSECUTIVE * m - n_new))
-            groups = [
-                judge_noisy(
-                    recent.products[-own.in_basin.size - m + 1 :, -own.in_basin.size - m + 1 :], m, own
-                )
-                if noisy
-                else judge_quiet(own, m)
-                for recent, own in zip(self._recent[: self._n_groups], judged, strict=True)
-            ]
+        noisy, rule, judged = self._windows(max(0, kept - CONSECUTIVE * m - n_new))
+        groups = [
+            # Noisy runs are judged over all that is kept.
+            judge_noisy(recent.products, m, own) if noisy else judge_quiet(own, m)
+            for recent, own in zip(self._recent[: self._n_groups], judged, strict=True)
+        ]
         n_windows = judged[0].in_basin.size
         first = self._first_step + (kept - m + 1 - n_windows) * self._lag
         attrs = {

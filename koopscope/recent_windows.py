@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 
 from koopscope.basin_criteria import Judged, judge_fits, slices
@@ -61,23 +59,12 @@ class RecentWindows:
             return
         n_windows = self.kept - self._m + 1
         new = fit_windows(slices(self.products, self._m, n_windows - count), rounding)
-        self._fits = new if self._fits is None else _joined(self._fits, new, n_windows)
+        held = [new] if self._fits is None else [self._fits, new]
+        self._fits = WindowFits.joined(held).last(n_windows)
 
     def judge(self, start: int, rounding: float) -> Judged:
         """Judge the windows of the increments from ``start`` on."""
         if self._fits is None:
             raise IndexError(f"{self.kept} increments fill no window of {self._m}")
-        fits = _last(self._fits, self.kept - start - self._m + 1)
+        fits = self._fits.last(self.kept - start - self._m + 1)
         return judge_fits(self.products[start:, start:], self._m, fits, rounding)
-
-
-def _joined(first: WindowFits, second: WindowFits, number: int) -> WindowFits:
-    """Put windows one after another; keep the last ones."""
-    names = [field.name for field in fields(WindowFits)]
-    both = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
-    return _last(WindowFits(**both), number)
-
-
-def _last(fits: WindowFits, number: int) -> WindowFits:
-    first = fits.still.size - number
-    return WindowFits(**{field.name: getattr(fits, field.name)[first:] for field in fields(WindowFits)})

@@ -6,12 +6,14 @@ eigenvalues, its errors on the quarter held out, its fixed point) is small dense
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
 from koopscope.operators import Floats, GramModes
+from koopscope.parallel import GROUPS_PER_TASK, in_threads
 
 Complex = npt.NDArray[np.complex128]
 
@@ -56,6 +58,17 @@ class WindowFits:
         """Largest modulus, shape ``(window,)``; zero where nothing moved."""
         return np.asarray(np.max(np.nan_to_num(np.abs(self.eigenvalue)), axis=1))
 
+    @classmethod
+    def joined(cls, parts: Sequence[WindowFits]) -> WindowFits:
+        """Put windows one after another."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+    def last(self, number: int) -> WindowFits:
+        """Keep the last ``number`` windows."""
+        first = self.still.size - number
+        return WindowFits(**{field.name: getattr(self, field.name)[first:] for field in fields(self)})
+
 
 def fit_windows(products: Floats, rounding: Floats | float) -> WindowFits:
     """Fit every window, with its rank chosen on the held-out quarter.
@@ -67,11 +80,18 @@ def fit_windows(products: Floats, rounding: Floats | float) -> WindowFits:
     rounding
         Squared length of one snapshot's rounding error, shape ``(window,)`` or one number.
     """
-    n_windows, m = products.shape[:2]
+    starts = range(0, products.shape[0], GROUPS_PER_TASK)
+    parts = [slice(start, start + GROUPS_PER_TASK) for start in starts]
+    every = np.broadcast_to(rounding, products.shape[0])
+    return WindowFits.joined(in_threads(lambda part: _fit_batch(products[part], every[part]), parts))
+
+
+def _fit_batch(products: Floats, rounding: Floats) -> WindowFits:
+    m = products.shape[1]
     origin = held_out_start(m)
     reach = _about(products, m).diagonal(axis1=1, axis2=2).max(axis=1)
-    still = reach <= 4 * np.broadcast_to(rounding, n_windows)
-    floor = np.maximum(2 * np.broadcast_to(rounding, n_windows), REACH_FLOOR**2 * reach)
+    still = reach <= 4 * rounding
+    floor = np.maximum(2 * rounding, REACH_FLOOR**2 * reach)
     trial = _Fitted.of(_about(products, origin), origin)
     ranks = range(1, min(LARGEST_RANK, origin - 2) + 1)
     errors = np.stack([trial.hindcast(rank, floor) for rank in ranks])
