@@ -89,15 +89,16 @@ def fit_windows(products: Floats, rounding: Floats | float) -> WindowFits:
 def _fit_batch(products: Floats, rounding: Floats) -> WindowFits:
     m = products.shape[1]
     origin = held_out_start(m)
-    reach = _about(products, m).diagonal(axis1=1, axis2=2).max(axis=1)
+    about_last = _about(products, m)
+    reach = about_last.diagonal(axis1=1, axis2=2).max(axis=1)
     still = reach <= 4 * rounding
     floor = np.maximum(2 * rounding, REACH_FLOOR**2 * reach)
     trial = _Fitted.of(_about(products, origin), origin)
     ranks = range(1, min(LARGEST_RANK, origin - 2) + 1)
-    errors = np.stack([trial.hindcast(rank, floor) for rank in ranks])
+    errors = trial.hindcasts(ranks, floor)
     within = errors <= np.maximum(GOOD_ENOUGH * errors.min(axis=0), 1e-12)
     rank = np.where(still, 0, 1 + np.argmax(within, axis=0))
-    whole = _Fitted.of(_about(products, m), m)
+    whole = _Fitted.of(about_last, m)
     return WindowFits(
         one_step=np.where(still, 0.0, trial.one_step(rank, products, floor)),
         hindcast=np.where(still, 0.0, np.take_along_axis(errors, np.maximum(rank, 1)[None] - 1, axis=0)[0]),
@@ -155,19 +156,30 @@ class _Fitted:
         kept = self._kept(rank)
         return np.asarray(self.operator * kept[:, :, None] * kept[:, None, :])
 
-    def hindcast(self, rank: int, floor: Floats) -> Floats:
-        """Relative error of the forecast from the origin, over all leads of the held-out part."""
-        kept = self._kept(rank)
-        operator, state = self._corner(rank), np.zeros_like(self.start)
-        displacement = (_apply(operator, self.start) + self.intercept - self.start) * kept
-        squared = np.zeros(self.gram.shape[0])
-        moved = np.zeros_like(squared)
+    def hindcasts(self, ranks: range, floor: Floats) -> Floats:
+        """Relative error of the forecast from the origin, over all leads of the held-out part.
+
+        At each rank, shape ``(rank, window)``.
+        """
+        n, targets = self.origin, np.arange(self.origin + 1, self.gram.shape[1])
+        width = self.operator.shape[1]
+        kept = (np.arange(width) < np.array(ranks)[:, None]).astype(np.float64)
+        operator = self.operator[:, None] * kept[:, :, None] * kept[:, None, :]
+        moved = (operator @ self.start[:, None, :, None])[..., 0]
+        displacement = (moved + (self.intercept - self.start)[:, None]) * kept
+        states = np.zeros((*displacement.shape[:2], targets.size + 1, width))
         with np.errstate(over="ignore", invalid="ignore"):
-            for target in range(self.origin + 1, self.gram.shape[1]):
-                state = _apply(operator, state) + displacement
-                error, change = self._error(_apply(self.coefficients, state), target)
-                squared, moved = squared + error, moved + change
-        return _relative(squared, moved, floor * (self.gram.shape[1] - 1 - self.origin))
+            for lead in range(targets.size):
+                ahead = (operator @ states[:, :, lead, :, None])[..., 0]
+                states[:, :, lead + 1] = ahead + displacement
+            flat = states[:, :, 1:].reshape(states.shape[0], -1, width)
+            weights = flat @ self.coefficients.swapaxes(1, 2)
+            inner = (weights * (weights @ self.gram[:, :n, :n])).sum(axis=2)
+            weights = weights.reshape(*states.shape[:2], targets.size, n)
+            across = (weights * self.gram[:, None, targets, :n]).sum(axis=3)
+            change = self.gram[:, targets, targets]
+            errors = np.maximum(inner.reshape(across.shape) - 2 * across + change[:, None], 0.0)
+            return _relative(errors.sum(axis=2).T, change.sum(axis=1), floor * targets.size)
 
     def line(self, floor: Floats) -> Floats:
         """Relative error of a least-squares line through the last fifth before the held-out part."""

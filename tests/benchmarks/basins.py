@@ -1,10 +1,10 @@
 """What sliding windows and following cost: python tests/benchmarks/basins.py RECORDING.
 
-First, `find_basin` with about 120 windows against one `fit`, both from the open recording, medians of nine in
-turn. Then the rows a second that `BasinFollower` takes of a run of 20 000 weights, and whether later rows cost
-more; and the same of `follow_basin`, from a recording that grows between two looks, opening and decoding
-included. Times are of the clock and of the processor: on a machine that does other things too, the
-clock alone says little.
+First, `find_basin` with about 120 windows against one `fit`, both from the open recording, medians of nine
+in turn. Then the rows a second that `BasinFollower` takes of a run of 20 000 weights, and whether later rows
+cost more; and the same of `follow_basin`, from a recording that grows between two looks, opening and decoding
+included. Times are of the clock and of the processor: on a machine that does other things too, the clock
+alone says little.
 """
 
 from __future__ import annotations
