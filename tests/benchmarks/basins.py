@@ -1,6 +1,6 @@
 """What sliding windows and following cost: python tests/benchmarks/basins.py RECORDING.
 
-First, `find_basin` with about 120 windows against one `fit`, both from the open recording, medians of nine
+First, `find_basin` with 100 windows against one `fit`, both from the open recording, medians of nine
 in turn. Then the rows a second that `BasinFollower` takes of a run of 20 000 weights, and whether later rows
 cost more; and the same of `follow_basin`, from a recording that grows between two looks, opening and decoding
 included. Times are of the clock and of the processor: on a machine that does other things too, the clock
@@ -34,9 +34,12 @@ def seconds(work) -> tuple[float, float]:
 def sliding(path: str) -> None:
     """Compare sliding windows with one fit on the network."""
     run = koopscope.open_trajectory(path)
+    length, spacing = (int(run["step"][-1] - run["step"][at]) for at in (0, -2))
+    lag = round(length / 125 / spacing) * spacing
+    window = (length // lag - 99) * lag
     works = {
         "one fit": lambda: koopscope.fit(run, "network"),
-        "find_basin": lambda: koopscope.find_basin(run),
+        "find_basin": lambda: koopscope.find_basin(run, window=window, lag=lag),
     }
     for work in works.values():
         work()  # compiles the kernels
@@ -45,7 +48,7 @@ def sliding(path: str) -> None:
         for name, work in works.items():
             times[name].append(seconds(work))
     fit, basin = (np.median(times[name], axis=0) for name in works)
-    windows = koopscope.find_basin(run).sizes["window"]
+    windows = koopscope.find_basin(run, window=window, lag=lag).sizes["window"]
     for what, one, many in zip(("clock", "processor"), fit, basin, strict=True):
         print(f"{what}: one fit {one:.3f} s, {windows} windows {many:.3f} s: {many / one:.2f}x")
 
