@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.operators import Floats, GramModes
-from koopscope.parallel import GROUPS_PER_TASK, in_threads
 
 Complex = npt.NDArray[np.complex128]
 
@@ -80,14 +79,8 @@ def fit_windows(products: Floats, rounding: Floats | float) -> WindowFits:
     rounding
         Squared length of one snapshot's rounding error, shape ``(window,)`` or one number.
     """
-    starts = range(0, products.shape[0], GROUPS_PER_TASK)
-    parts = [slice(start, start + GROUPS_PER_TASK) for start in starts]
-    every = np.broadcast_to(rounding, products.shape[0])
-    return WindowFits.joined(in_threads(lambda part: _fit_batch(products[part], every[part]), parts))
-
-
-def _fit_batch(products: Floats, rounding: Floats) -> WindowFits:
-    m = products.shape[1]
+    n_windows, m = products.shape[:2]
+    rounding = np.broadcast_to(rounding, n_windows)
     origin = held_out_start(m)
     about_last = _about(products, m)
     reach = about_last.diagonal(axis1=1, axis2=2).max(axis=1)
