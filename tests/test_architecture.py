@@ -60,6 +60,7 @@ ORDER = [
     "basin_table",
     "suggestions",
     "basin",
+    "recent_windows",
     "following",
     "ensembles",
     "comparison",
