@@ -114,8 +114,8 @@ def scores(errors: Floats) -> Floats:
 def run_race(partitions: Sequence[Floats], leads: Rows) -> Race:
     """Race all candidates from `N_ORIGINS` origins, and the mean of the best of them against the best.
 
-    The mixture holds up to `MIXED` different fits of the best partition and lag, or baselines. What a fit
-    errs by depends on its settings as well as on the run; the mean of several errs by less on runs that
+    The mixture holds up to `MIXED` different fits of the best partition and lag, or straight lines. What a
+    fit errs by depends on its settings as well as on the run; the mean of several errs by less on runs that
     oscillate.
 
     Parameters
@@ -199,8 +199,9 @@ def _weights(candidate: Candidate, source: OriginFits | None, truths: Truths) ->
 
 
 def _best(modes: WindowModes, entries: Sequence[_Entry], leads: Rows) -> list[_Entry]:
-    """Pick the best candidate and, of baselines and fits of its partition and lag, others that differ.
+    """Pick the best candidate and, of lines and fits of its partition and lag, others that differ.
 
+    ``hold`` mixes with none: that would only shorten their forecasts.
     A candidate whose forecast from t2 itself leaves the neighbourhood of the window is passed over.
     """
     best: list[_Entry] = []
@@ -209,7 +210,7 @@ def _best(modes: WindowModes, entries: Sequence[_Entry], leads: Rows) -> list[_E
     for entry in sorted(entries, key=lambda entry: entry.order):
         candidate, record = entry.candidate, entry.errors.tobytes()
         own = (candidate.partition, candidate.multiple) if candidate.kind == "affine" else None
-        if best and not np.isfinite(entry.errors).all():
+        if best and (candidate.kind == "hold" or not np.isfinite(entry.errors).all()):
             continue
         if record in taken or (own and family and own != family):  # the same fit under another tolerance
             continue
@@ -218,7 +219,7 @@ def _best(modes: WindowModes, entries: Sequence[_Entry], leads: Rows) -> list[_E
         best.append(entry)
         taken.add(record)
         family = family or own
-        if len(best) == MIXED:
+        if len(best) == MIXED or best[0].candidate.kind == "hold":
             break
     return best
 

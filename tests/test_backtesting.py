@@ -237,3 +237,13 @@ def test_auto__chooses_for_itself(settings):
 def test_fit__lead_belongs_to_auto():
     with pytest.raises(UsageError, match="auto"):
         koopscope.fit(linear_run(), lead=100)
+
+
+def test_auto__holding_still_is_not_mixed():
+    """Of random walks nothing can be foretold: a mean with ``hold`` would only be a shorter forecast."""
+    random = np.random.default_rng(7)
+    run = from_arrays(np.arange(400), {"a.weight": np.cumsum(random.normal(size=(400, 6, 5)), axis=0)})
+    race = koopscope.backtest(run, t2=399)
+    kinds = race["kind"].values.tolist()
+    assert race.attrs["chosen"]["kind"] == "hold"
+    assert "mixture" not in kinds
