@@ -43,6 +43,7 @@ ORDER = [
     "metrics",
     "loss",
     "hindcast",
+    "origin_fits",
     "race",
     "backtesting",
     "choice",
