@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from koopscope.kernels.accelerate import jit
 
-ROWS_PER_TILE = 256  # long enough for sums over vector lanes, short enough for the cache
-GROUPS_PER_TASK = 25  # neighbours in the recording are read together: whole lines of memory, few pages
+ROWS_PER_TILE = 128  # long enough for sums over vector lanes
+WEIGHTS_PER_TASK = 512  # neighbours are read together: long stretches of a row, a tile within the cache
 ROWS_AT_ONCE = 8  # a line of float64 in the tile is written whole
 LONGEST_SHARED = 32  # lag in rows up to which ends are found in the tile of the starts
 
@@ -52,8 +52,9 @@ def lagged_moments(
         Sums of starts and of ends, shape ``(group, 2, p)``.
     """
     n_groups = members.shape[0]
-    for task in numba.prange((n_groups + GROUPS_PER_TASK - 1) // GROUPS_PER_TASK):
-        part = slice(task * GROUPS_PER_TASK, min((task + 1) * GROUPS_PER_TASK, n_groups))
+    per_task = max(1, WEIGHTS_PER_TASK // products.shape[2])
+    for task in numba.prange((n_groups + per_task - 1) // per_task):
+        part = slice(task * per_task, min((task + 1) * per_task, n_groups))
         _sum_groups(rows, members[part], reference[part], stride, phase, products[part], totals[part])
 
 
@@ -129,7 +130,7 @@ def _add_products(
     """Add one tile's products of starts with starts and of starts with ends."""
     padded = starts.shape[0]
     for i in range(0, padded, 4):
-        for j in range(0, padded, 2):
+        for j in range(0, padded, 4):
             if j >= i:
                 _dots(starts, starts, i, j, 0, count, products[0])
             _dots(starts, ends, i, j, offset, count, products[1])
@@ -145,30 +146,54 @@ def _dots(
     count: int,
     sums: npt.NDArray[np.float64],
 ) -> None:
-    """Add inner products of four lines with two; each line is loaded once for several products."""
+    """Add inner products of four lines with four; each line is loaded once for several products."""
     # Slices, since an index with an offset would be checked for being negative at every turn.
     a0, a1, a2, a3 = left[i], left[i + 1], left[i + 2], left[i + 3]
     b0, b1 = right[j, offset : offset + count], right[j + 1, offset : offset + count]
-    s00 = s01 = s10 = s11 = s20 = s21 = s30 = s31 = 0.0
+    b2, b3 = right[j + 2, offset : offset + count], right[j + 3, offset : offset + count]
+    s00 = s01 = s02 = s03 = 0.0
+    s10 = s11 = s12 = s13 = 0.0
+    s20 = s21 = s22 = s23 = 0.0
+    s30 = s31 = s32 = s33 = 0.0
     for row in range(count):
         x0, x1, x2, x3 = a0[row], a1[row], a2[row], a3[row]
-        y0, y1 = b0[row], b1[row]
+        y0, y1, y2, y3 = b0[row], b1[row], b2[row], b3[row]
         s00 += x0 * y0
         s01 += x0 * y1
+        s02 += x0 * y2
+        s03 += x0 * y3
         s10 += x1 * y0
         s11 += x1 * y1
+        s12 += x1 * y2
+        s13 += x1 * y3
         s20 += x2 * y0
         s21 += x2 * y1
+        s22 += x2 * y2
+        s23 += x2 * y3
         s30 += x3 * y0
         s31 += x3 * y1
-    sums[i, j] += s00
-    sums[i, j + 1] += s01
-    sums[i + 1, j] += s10
-    sums[i + 1, j + 1] += s11
-    sums[i + 2, j] += s20
-    sums[i + 2, j + 1] += s21
-    sums[i + 3, j] += s30
-    sums[i + 3, j + 1] += s31
+        s32 += x3 * y2
+        s33 += x3 * y3
+    line0 = sums[i]
+    line0[j] += s00
+    line0[j + 1] += s01
+    line0[j + 2] += s02
+    line0[j + 3] += s03
+    line1 = sums[i + 1]
+    line1[j] += s10
+    line1[j + 1] += s11
+    line1[j + 2] += s12
+    line1[j + 3] += s13
+    line2 = sums[i + 2]
+    line2[j] += s20
+    line2[j + 1] += s21
+    line2[j + 2] += s22
+    line2[j + 3] += s23
+    line3 = sums[i + 3]
+    line3[j] += s30
+    line3[j + 1] += s31
+    line3[j + 2] += s32
+    line3[j + 3] += s33
 
 
 @jit(reorder_sums=True)

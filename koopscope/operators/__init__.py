@@ -6,6 +6,7 @@ import the statistics and kernels only.
 
 from koopscope.operators.affine import solve_affine
 from koopscope.operators.baselines import baseline_displacements, straight_operators
+from koopscope.operators.batches import in_batches
 from koopscope.operators.delay import GramModes, ReducedOperators, solve_delay
 from koopscope.operators.estimators import ESTIMATORS
 from koopscope.operators.every_pair import solve_every_pair
@@ -24,6 +25,7 @@ __all__ = [
     "Operators",
     "ReducedOperators",
     "baseline_displacements",
+    "in_batches",
     "mix_operators",
     "optimise",
     "solve_affine",

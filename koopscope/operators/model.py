@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,11 @@ class Operators:
     drift: Floats
     pairs_now: Floats
     pairs_next: Floats
+
+    def cut(self, groups: slice) -> Operators:
+        """Take some of the groups."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Operators(**{name: None if part is None else part[groups] for name, part in held.items()})
 
 
 def kept_inverse(singular: Floats, kept: npt.NDArray[np.bool_]) -> Floats:

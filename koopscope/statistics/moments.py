@@ -42,6 +42,10 @@ class LaggedMoments:
         """Number of pairs summed."""
         return round(float(self.grams[0, 0, 0]))
 
+    def cut(self, groups: slice) -> LaggedMoments:
+        """Take some of the groups."""
+        return LaggedMoments(self.grams[groups], self.reference[groups])
+
 
 class MomentSums:
     """Moments of a block of groups, summed row by row as the recording is read.

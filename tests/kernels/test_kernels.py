@@ -73,7 +73,7 @@ def test_increment_gram__equals_twin(dtype, n_snapshots, n_groups, d):
 
 
 @pytest.mark.parametrize("stride", [1, 9, 40])
-@pytest.mark.parametrize(("n_groups", "d"), [(1, 1), (27, 3), (2, 6)])
+@pytest.mark.parametrize(("n_groups", "d"), [(1, 1), (27, 3), (2, 6), (130, 5)])  # 130: three tasks
 def test_lagged_moments__equals_twin(n_groups, d, stride):
     rows = walk(300, n_groups * d, "float32")
     members = np.arange(n_groups * d).reshape(n_groups, d)[:, ::-1].copy()
