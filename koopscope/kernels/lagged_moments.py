@@ -19,6 +19,7 @@ LONGEST_SHARED = 32  # lag in rows up to which ends are found in the tile of the
 @jit(parallel=True)
 def lagged_moments(
     rows: npt.NDArray[Any],
+    rest: npt.NDArray[Any],
     members: npt.NDArray[np.uint64],
     reference: npt.NDArray[np.float64],
     stride: int,
@@ -37,6 +38,8 @@ def lagged_moments(
     ----------
     rows
         Shape ``(row, weight)``, any floating type; pairs are rows ``t`` and ``t + stride``.
+    rest
+        Further columns of the same rows, counted on from those of ``rows``; there may be none.
     members
         Columns of each group's weights, shape ``(group, member)``.
     reference
@@ -55,12 +58,13 @@ def lagged_moments(
     per_task = max(1, WEIGHTS_PER_TASK // products.shape[2])
     for task in numba.prange((n_groups + per_task - 1) // per_task):
         part = slice(task * per_task, min((task + 1) * per_task, n_groups))
-        _sum_groups(rows, members[part], reference[part], stride, phase, products[part], totals[part])
+        _sum_groups(rows, rest, members[part], reference[part], stride, phase, products[part], totals[part])
 
 
 @jit()
 def _sum_groups(
     rows: npt.NDArray[Any],
+    rest: npt.NDArray[Any],
     groups: npt.NDArray[np.uint64],
     reference: npt.NDArray[np.float64],
     stride: int,
@@ -71,20 +75,49 @@ def _sum_groups(
     """Add the moments of a few neighbouring groups."""
     padded = products.shape[2]
     shared = stride <= LONGEST_SHARED
-    starts = np.zeros((groups.shape[0], padded, ROWS_PER_TILE + LONGEST_SHARED + ROWS_AT_ONCE))
+    starts = np.zeros((groups.shape[0] * padded, ROWS_PER_TILE + LONGEST_SHARED + ROWS_AT_ONCE))
     ends = starts if shared else np.zeros_like(starts)
     offset = stride if shared else 0
+    lines, columns, origins, cut = _split_members(groups, reference, rows.shape[1], padded)
     n_pairs = rows.shape[0] - stride
     begin = 0
     while begin < n_pairs:
         count = min(ROWS_PER_TILE - (phase + begin) % ROWS_PER_TILE, n_pairs - begin)
-        _widen(rows, begin, count + offset, groups, reference, starts)
+        _widen(rows, begin, count + offset, lines[:cut], columns[:cut], origins[:cut], starts)
+        _widen(rest, begin, count + offset, lines[cut:], columns[cut:], origins[cut:], starts)
         if not shared:
-            _widen(rows, begin + stride, count, groups, reference, ends)
+            _widen(rows, begin + stride, count, lines[:cut], columns[:cut], origins[:cut], ends)
+            _widen(rest, begin + stride, count, lines[cut:], columns[cut:], origins[cut:], ends)
         for group in range(groups.shape[0]):
-            _add_products(starts[group], ends[group], offset, count, products[group])
-            _add_totals(starts[group], ends[group], offset, count, totals[group])
+            part = slice(group * padded, (group + 1) * padded)
+            _add_products(starts[part], ends[part], offset, count, products[group])
+            _add_totals(starts[part], ends[part], offset, count, totals[group])
         begin += count
+
+
+@jit()
+def _split_members(
+    groups: npt.NDArray[np.uint64], reference: npt.NDArray[np.float64], split: int, padded: int
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.float64], int]:
+    """List the members' lines in a tile, columns and references: those before the split, then the others."""
+    n_groups, d = groups.shape
+    lines, columns = np.empty(n_groups * d, np.uint64), np.empty(n_groups * d, np.uint64)
+    origins = np.empty(n_groups * d)
+    cut = 0
+    for group in range(n_groups):
+        for member in range(d):
+            cut += groups[group, member] < split
+    left, right = 0, cut
+    for group in range(n_groups):
+        for member in range(d):
+            inside = groups[group, member] < split
+            place = left if inside else right
+            lines[place] = group * padded + member
+            columns[place] = groups[group, member] - np.uint64(0 if inside else split)
+            origins[place] = reference[group, member]
+            left += inside
+            right += not inside
+    return lines, columns, origins, cut
 
 
 @jit()
@@ -92,12 +125,12 @@ def _widen(
     rows: npt.NDArray[Any],
     begin: int,
     count: int,
-    groups: npt.NDArray[np.uint64],
-    reference: npt.NDArray[np.float64],
+    lines: npt.NDArray[np.uint64],
+    columns: npt.NDArray[np.uint64],
+    origins: npt.NDArray[np.float64],
     tile: npt.NDArray[np.float64],
 ) -> None:
-    """Copy rows into a tile ``(group, member, row)``, measured from the reference."""
-    n_groups, d = groups.shape
+    """Copy columns of some rows to lines of a tile ``(line, row)``, measured from the origins."""
     # Rows past the end fill the last line of the tile, where there are any; nothing reads them.
     count = min(-(-count // ROWS_AT_ONCE) * ROWS_AT_ONCE, rows.shape[0] - begin)
     whole = count // ROWS_AT_ONCE * ROWS_AT_ONCE
@@ -105,18 +138,16 @@ def _widen(
         eight = rows[begin + row : begin + row + ROWS_AT_ONCE]
         r0, r1, r2, r3 = eight[0], eight[1], eight[2], eight[3]
         r4, r5, r6, r7 = eight[4], eight[5], eight[6], eight[7]
-        for group in range(n_groups):
-            for member in range(d):
-                column, origin = groups[group, member], reference[group, member]
-                line = tile[group, member, row : row + ROWS_AT_ONCE]
-                line[0], line[1] = r0[column] - origin, r1[column] - origin
-                line[2], line[3] = r2[column] - origin, r3[column] - origin
-                line[4], line[5] = r4[column] - origin, r5[column] - origin
-                line[6], line[7] = r6[column] - origin, r7[column] - origin
+        for index in range(columns.shape[0]):
+            column, origin = columns[index], origins[index]
+            line = tile[lines[index], row : row + ROWS_AT_ONCE]
+            line[0], line[1] = r0[column] - origin, r1[column] - origin
+            line[2], line[3] = r2[column] - origin, r3[column] - origin
+            line[4], line[5] = r4[column] - origin, r5[column] - origin
+            line[6], line[7] = r6[column] - origin, r7[column] - origin
     for row in range(whole, count):
-        for group in range(n_groups):
-            for member in range(d):
-                tile[group, member, row] = rows[begin + row, groups[group, member]] - reference[group, member]
+        for index in range(columns.shape[0]):
+            tile[lines[index], row] = rows[begin + row, columns[index]] - origins[index]
 
 
 @jit()

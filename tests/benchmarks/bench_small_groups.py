@@ -53,7 +53,7 @@ def test_moments(benchmark, values):
 
     def moments():
         sums = MomentSums(block, 0, 1)
-        sums.add(values, 1)
+        sums.add([values], 1)
         return sums.finish()
 
     found = benchmark.pedantic(moments, rounds=5, warmup_rounds=1)
