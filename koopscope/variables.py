@@ -178,7 +178,10 @@ def check(dataset: xr.Dataset) -> xr.Dataset:
     TypeError
         If a variable is not registered, or has other dims or another dtype: a defect of koopscope.
     """
-    for name, variable in dataset.data_vars.items():
+    coords = set(dataset.coords)
+    for name, variable in dataset.variables.items():
+        if name in coords:
+            continue
         entry = VARIABLES.get(str(name))
         if entry is None:
             raise TypeError(f"variable {name!r} is not registered in koopscope.variables")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from functools import cache
 from importlib.metadata import version
 
 __version__ = "0.1.0"
@@ -17,4 +18,7 @@ def versions() -> dict[str, str]:
 
 def _version(name: str) -> str:
     # Reading an installed package's metadata takes milliseconds, and most of these are imported by now.
-    return str(getattr(sys.modules.get(name), "__version__", None) or version(name))
+    return str(getattr(sys.modules.get(name), "__version__", None) or _installed_version(name))
+
+
+_installed_version = cache(version)

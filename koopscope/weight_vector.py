@@ -50,7 +50,7 @@ class WeightVector:
     def of(cls, trajectory: xr.Dataset) -> WeightVector:
         """Read the flat order off a trajectory (see `koopscope.open_trajectory`); no weight is read."""
         tied = dict(trajectory.attrs.get("tied", {}))
-        return cls(tuple(_slot(trajectory[name], tied) for name in tensor_names(trajectory)))
+        return cls(tuple(_slot(name, trajectory.variables[name], tied) for name in tensor_names(trajectory)))
 
     @classmethod
     def from_attrs(cls, described: Sequence[Mapping[str, Any]]) -> WeightVector:
@@ -143,9 +143,8 @@ class WeightVector:
         return slot.name, tuple(int(i) for i in position)
 
 
-def _slot(variable: xr.DataArray, tied: Mapping[str, str]) -> TensorSlot:
+def _slot(name: str, variable: xr.Variable, tied: Mapping[str, str]) -> TensorSlot:
     axes = variable.attrs.get("output_axes")
-    name = str(variable.name)
     source_name = str(variable.attrs.get("source_name", name))
     # Ties are noted under names without wrappers; what wraps the first name wraps the others too.
     wrapper = source_name.removesuffix(name) if source_name.endswith(name) else ""

@@ -21,8 +21,8 @@ def in_batches(solve: Callable[[slice], Record], n_groups: int) -> Record:
     Parameters
     ----------
     solve
-        Takes a slice of the groups, and returns a dataclass of arrays whose first axis counts groups, or of
-        values that are None for every batch.
+        Takes a slice of the groups, and returns a dataclass of arrays whose first axis counts groups, and of
+        other values, which are the same for every batch.
     n_groups
         Number of groups.
     """
@@ -36,4 +36,4 @@ def in_batches(solve: Callable[[slice], Record], n_groups: int) -> Record:
 
 def _join(records: list[Any], name: str) -> Any:
     pieces = [getattr(record, name) for record in records]
-    return None if pieces[0] is None else np.concatenate(pieces)
+    return np.concatenate(pieces) if isinstance(pieces[0], np.ndarray) else pieces[0]

@@ -40,6 +40,8 @@ class Operators:
     pairs_now, pairs_next
         The fitted pairs in the operator's coordinates, compressed to ``row`` rows that keep all inner
         products; shape ``(group, row, state)``.
+    members
+        The fits that a mixture is the mean of; empty for a single fit. The pairs of a mixture are theirs.
     """
 
     operator: Floats
@@ -52,11 +54,13 @@ class Operators:
     drift: Floats
     pairs_now: Floats
     pairs_next: Floats
+    members: tuple[Operators, ...] = ()
 
     def cut(self, groups: slice) -> Operators:
         """Take some of the groups."""
-        held = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Operators(**{name: None if part is None else part[groups] for name, part in held.items()})
+        held = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "members"}
+        cut = {name: None if part is None else part[groups] for name, part in held.items()}
+        return Operators(**cut, members=tuple(member.cut(groups) for member in self.members))
 
 
 def kept_inverse(singular: Floats, kept: npt.NDArray[np.bool_]) -> Floats:
@@ -80,4 +84,4 @@ def truncation(singular: Floats, rtol: float, rank: int | None) -> npt.NDArray[n
 
 def apply(matrices: Floats, vectors: Floats) -> Floats:
     """Multiply each group's matrix with its vector."""
-    return np.asarray(np.einsum("gij,gj->gi", matrices, vectors))
+    return np.asarray((matrices @ vectors[:, :, None])[:, :, 0])

@@ -94,14 +94,15 @@ class GridSums:
         self._slope = np.zeros(weights.size)
         tail_rows = min(OSCILLATION_ROWS, window.last_row - window.first_row + 1)
         self._tail = np.empty((tail_rows, weights.size), dtype)
+        self._times = _TrendTimes.of(steps, window)
         self._trend: dict[int, _LinearTrend] = {}
 
     def add(self, block: RowBlock) -> None:
         """Take what belongs to the grid from a block of rows."""
         columns, window = block.batch.columns, self._window
         _add_snapshots(self._snapshots[:, columns], block.rows, block.start, self._rows, window.average)
-        trend = self._trend.setdefault(columns.start, _LinearTrend(self._steps, window))
-        for start, rows in block.runs(trend.first):
+        trend = self._trend.setdefault(columns.start, _LinearTrend(self._times))
+        for start, rows in block.runs(self._times.first):
             trend.add(rows, start)
         tail_start = window.last_row + 1 - self._tail.shape[0]
         if block.stop > tail_start:
@@ -174,16 +175,28 @@ def _add_snapshots(
     np.add.at(snapshots, snapshot[used], rows[used].astype(np.float64) / average)
 
 
-class _LinearTrend:
-    """Least-squares slope of every weight over the end of the window, summed block by block."""
+@dataclass(frozen=True)
+class _TrendTimes:
+    """The end of the window, from row ``first`` on, and its steps about their mean."""
 
-    def __init__(self, steps: npt.NDArray[np.int64], window: Window) -> None:
+    first: int
+    centred: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, steps: npt.NDArray[np.int64], window: Window) -> _TrendTimes:
         # Noise that calls for averaging also calls for the longest line there is.
         share = LINEAR_SHARE if window.average == 1 else 1
         begin = window.t2 - (window.t2 - window.t1) / share
-        self.first = min(int(np.searchsorted(steps, begin, side="left")), window.last_row - 1)
-        times = steps[self.first : window.last_row + 1].astype(np.float64)
-        self._centred = times - times.mean()
+        first = min(int(np.searchsorted(steps, begin, side="left")), window.last_row - 1)
+        times = steps[first : window.last_row + 1].astype(np.float64)
+        return cls(first, times - times.mean())
+
+
+class _LinearTrend:
+    """Least-squares slope of every weight over the end of the window, summed block by block."""
+
+    def __init__(self, times: _TrendTimes) -> None:
+        self._times = times
         self._origin: npt.NDArray[np.float64] | None = None
         self._sum: npt.NDArray[np.float64] | float = 0.0
 
@@ -194,14 +207,14 @@ class _LinearTrend:
         values = np.empty((min(len(rows), TREND_ROWS), rows.shape[1]))
         for begin in range(0, len(rows), TREND_ROWS):
             part = rows[begin : begin + TREND_ROWS]
-            position = start + begin - self.first
-            centred = self._centred[position : position + len(part)]
+            position = start + begin - self._times.first
+            centred = self._times.centred[position : position + len(part)]
             moved = np.subtract(part, self._origin, out=values[: len(part)])
             # Not a product of BLAS, whose order of summing depends on its threads.
             self._sum = self._sum + np.einsum("r,rw->w", centred, moved)
 
     def slope(self) -> npt.NDArray[np.float64]:
-        return np.asarray(self._sum / (self._centred @ self._centred))
+        return np.asarray(self._sum / (self._times.centred @ self._times.centred))
 
 
 def _require_finite(rows: npt.NDArray[Any], name: str, steps: npt.NDArray[np.int64]) -> None:

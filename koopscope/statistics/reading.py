@@ -20,7 +20,7 @@ from koopscope.progress import Listener
 from koopscope.statistics.windows import Window
 from koopscope.weight_vector import WeightVector
 
-ROWS_PER_RUN = 256
+ROWS_PER_RUN = 1024
 RUN_BYTES = 4 * 2**20  # a run of a large tensor has fewer rows
 BLOCK_BYTES = 32 * 2**20  # a block that is read at once: more gains nothing
 CHUNK_ROWS = 64  # rows of a chunk as koopscope records large tensors; fewer would decode it again
@@ -132,7 +132,10 @@ def row_blocks(
     total = n_rows * weights.size * dtype.itemsize
     done, started = 0, time.perf_counter()
     tell("reading weights", 0, total)
-    for blocks in one_ahead(_read_all(trajectory, weights, window, batches, dtype, overlap)):
+    found = _read_all(trajectory, weights, window, batches, dtype, overlap)
+    if total > BLOCK_BYTES:  # what one block holds is read before a thread has started
+        found = one_ahead(found)
+    for blocks in found:
         yield blocks
         done += sum(block.rows.size for block in blocks) * dtype.itemsize
         seconds = max(time.perf_counter() - started, 1e-9)

@@ -167,9 +167,7 @@ def tensor_names(dataset: xr.Dataset) -> list[str]:
     >>> tensor_names(from_arrays([0, 1], {"a.bias": np.zeros((2, 3)), "a.weight": np.zeros((2, 3, 4))}))
     ['a.weight', 'a.bias']
     """
-    return [
-        str(name) for name, variable in dataset.data_vars.items() if variable.attrs.get("role") != "metric"
-    ]
+    return [name for name, role in _roles(dataset).items() if role != "metric"]
 
 
 def metric_names(dataset: xr.Dataset) -> list[str]:
@@ -178,9 +176,13 @@ def metric_names(dataset: xr.Dataset) -> list[str]:
     >>> metric_names(from_arrays([0, 1], {"a.bias": np.zeros((2, 3))}, {"loss": [0.5, 0.4]}))
     ['loss']
     """
-    return [
-        str(name) for name, variable in dataset.data_vars.items() if variable.attrs.get("role") == "metric"
-    ]
+    return [name for name, role in _roles(dataset).items() if role == "metric"]
+
+
+def _roles(dataset: xr.Dataset) -> dict[str, Any]:
+    # Bare variables: making a DataArray of each takes as long as the rest of a small fit's bookkeeping.
+    bare, coords = dataset.variables, set(dataset.coords)
+    return {str(name): variable.attrs.get("role") for name, variable in bare.items() if name not in coords}
 
 
 def _step_problems(dataset: xr.Dataset) -> list[str]:
@@ -206,7 +208,7 @@ def _tensor_problems(dataset: xr.Dataset, *, runs: bool) -> list[str]:
     problems = []
     for name in names:
         # `.variable` and its dtype and dims are metadata: nothing here may decode a chunk.
-        variable = dataset[name].variable
+        variable = dataset.variables[name]
         if variable.dtype not in (np.float16, np.float32, np.float64):
             problems.append(f"{name!r}: expected float16, float32 or float64, found {variable.dtype}")
         leading, words = (("run", "step"), "dims 'run', 'step'") if runs else (("step",), "dim 'step'")

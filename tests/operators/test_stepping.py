@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import reference
 
+from koopscope.operators import stepping
+from koopscope.operators.model import apply
 from koopscope.operators.stepping import affine_steps
 
 
@@ -24,3 +26,17 @@ def test_affine_steps__equals_twin(d):
 def test_affine_steps__unit_eigenvalue_is_a_straight_line():
     found = affine_steps(np.ones((1, 1, 1)), np.full((1, 1), 0.25), np.array([1_000_000]))
     assert found[0, 0, 0] == 250_000.0
+
+
+@pytest.mark.parametrize(("count", "doublings"), [(1, 0), (1_000, 9), (1_000_000, 19)])
+def test_affine_steps__a_thousand_times_as_far_is_ten_doublings_more(count, doublings, monkeypatch):
+    counted = []
+
+    def counting(matrices, vectors):
+        counted.append(matrices.shape)
+        return apply(matrices, vectors)
+
+    monkeypatch.setattr(stepping, "apply", counting)
+    found = stepping.affine_steps(np.full((2, 1, 1), 0.5), np.ones((2, 1)), np.array([count]))
+    assert len(counted) == doublings
+    np.testing.assert_allclose(found, 2.0 - 0.5 ** (count - 1), rtol=1e-15)
