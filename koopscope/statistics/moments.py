@@ -19,7 +19,7 @@ from koopscope.partition import GroupBlock
 
 Floats = npt.NDArray[np.float64]
 
-KERNEL_MEMBERS = 48  # wider groups are faster through BLAS than through the kernel
+KERNEL_MEMBERS = 128  # wider groups are no slower through BLAS (tests/benchmarks/bench_small_groups.py)
 ROWS_PER_PRODUCT = 256  # blocks of rows that are read hold whole multiples of it, so sums keep their order
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import koopscope
+from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.partition import GroupBlock
-from koopscope.statistics.moments import MomentSums
+from koopscope.statistics.moments import MomentSums, blas_moments
 from koopscope.trajectory import from_arrays
 
 NODES, WIDTH, ROWS, LAG = 550, 10, 10_000, 100
@@ -58,6 +59,19 @@ def test_moments(benchmark, values):
 
     found = benchmark.pedantic(moments, rounds=5, warmup_rounds=1)
     assert found.n_pairs == ROWS - 1
+
+
+@pytest.mark.benchmark(group="kernel against BLAS, by weights of a group")
+@pytest.mark.parametrize("d", [24, 48, 72, 96, 144, 192])
+@pytest.mark.parametrize("add", [lagged_moments, blas_moments])
+def test_crossover(benchmark, values, add, d):
+    n_groups = 2304 // d
+    rows, rest = values[:4096, : n_groups * d].copy(), np.empty((4096, 0), np.float32)
+    members = np.arange(n_groups * d, dtype=np.uint64).reshape(n_groups, d)
+    products, totals = np.zeros((n_groups, 2, d, d)), np.zeros((n_groups, 2, d))
+    reference = rows[0][members].astype(np.float64)
+    arguments = (rows, rest, members, reference, 1, 1, products, totals)
+    benchmark.pedantic(add, args=arguments, rounds=5, warmup_rounds=1)
 
 
 def pinv_loop(values):
