@@ -60,8 +60,8 @@ def solve_block(
         if method == "paper":
             return in_batches(lambda part: solve_paper(triangles.cut(part), last[part], rtol=rtol), len(last))
         estimate = partial(ESTIMATORS[method], rtol=tolerance) if method in ESTIMATORS else None
-        settings = {"rtol": cut, "rank": rank, "estimate": estimate}
-        return in_batches(lambda part: solve_affine(triangles.cut(part), last[part], **settings), len(last))
+        solve = partial(solve_affine, rtol=cut, rank=rank, estimate=estimate)
+        return in_batches(lambda part: solve(triangles.cut(part), last[part]), len(last))
     of_groups = np.moveaxis(snapshots[:, members], 0, -1).astype(np.float64)
     if isinstance(block.kind, SnapshotTriangles):
         return solve_paper_wide(block.kind, of_groups, rtol=rtol)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +60,7 @@ class Operators:
     def cut(self, groups: slice) -> Operators:
         """Take some of the groups."""
         held = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "members"}
-        cut = {name: None if part is None else part[groups] for name, part in held.items()}
+        cut: dict[str, Any] = {name: None if part is None else part[groups] for name, part in held.items()}
         return Operators(**cut, members=tuple(member.cut(groups) for member in self.members))
 
 
