@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from koopscope.operators import Floats, Operators
-from koopscope.parallel import by_groups
+from koopscope.operators import Floats, Operators, in_batches
 
 Complex = npt.NDArray[np.complex128]
 
@@ -46,9 +45,13 @@ def decompose(operators: Operators) -> Modes:
     """
     if operators.members:
         return _joined([decompose(member) for member in operators.members])
+    return in_batches(lambda part: _decompose(operators.cut(part)), operators.operator.shape[0])
+
+
+def _decompose(operators: Operators) -> Modes:
     finite = np.asarray(np.isfinite(operators.operator).all(axis=(1, 2)))
     safe = np.where(finite[:, None, None], operators.operator, 0.0)
-    values, right = by_groups(np.linalg.eig, safe)
+    values, right = np.linalg.eig(safe)
     order = np.lexsort((-values.imag, -np.abs(values)), axis=-1)
     values = np.take_along_axis(values, order, axis=1).astype(np.complex128)
     right = np.take_along_axis(right, order[:, None, :], axis=2).astype(np.complex128)
@@ -84,7 +87,7 @@ def _joined(members: Sequence[Modes]) -> Modes:
 
 def _inverse(vectors: Complex) -> Complex:
     try:
-        return np.asarray(by_groups(np.linalg.inv, vectors))
+        return np.asarray(np.linalg.inv(vectors))
     except np.linalg.LinAlgError:  # defective operators have no full set of eigenvectors
         return np.asarray(np.linalg.pinv(vectors))
 

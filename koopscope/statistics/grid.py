@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.errors import NonFiniteError
-from koopscope.parallel import require_memory
+from koopscope.parallel import in_threads, n_cores, require_memory
 from koopscope.statistics.reading import RowBlock
 from koopscope.statistics.windows import Window
 from koopscope.weight_vector import WeightVector
 
 LINEAR_SHARE = 5  # the linear baseline is fitted on the last fifth of the window
+TREND_ROWS = 16  # widened at a time, so that they stay in the cache
+SUM_BYTES = 8 * 2**20  # less is added up before threads have started
 OSCILLATION_ROWS = 64  # rows before t2 that tell whether the run alternates from row to row
 
 
@@ -130,14 +132,23 @@ class GridSums:
         NonFiniteError
             If a weight is NaN or infinite; names the tensor and the first such step.
         """
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(block.rows.sum() if total is None else total):  # the cheapest look at every value
-                return
+        if np.isfinite(_sum(block.rows) if total is None else total):  # the cheapest look at every value
+            return
         for index in block.batch.tensors:
             first = int(self._weights.offsets[index]) - block.batch.columns.start
             slot = self._weights.tensors[index]
             steps = self._steps[block.start : block.stop]
             _require_finite(block.rows[:, first : first + slot.size], slot.name, steps)
+
+
+def _sum(rows: npt.NDArray[Any]) -> float:
+    """Add up all values: limited by memory, so that one thread takes twice as long as two."""
+
+    def add_up(part: npt.NDArray[Any]) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(part.sum())
+
+    return sum(in_threads(add_up, np.array_split(rows, n_cores() if rows.nbytes > SUM_BYTES else 1)))
 
 
 def grid_dtype(weights: WeightVector, window: Window) -> np.dtype[Any]:
@@ -193,11 +204,14 @@ class _LinearTrend:
         if self._origin is None:
             # Measured from one row: weights barely move, and their size would cost the sum its digits.
             self._origin = rows[0].astype(np.float64)
-        values = np.subtract(rows, self._origin, dtype=np.float64)
-        position = start - self._times.first
-        centred = self._times.centred[position : position + len(values)]
-        # Not a product of BLAS, whose order of summing depends on its threads.
-        self._sum = self._sum + np.einsum("r,rw->w", centred, values)
+        values = np.empty((min(len(rows), TREND_ROWS), rows.shape[1]))
+        for begin in range(0, len(rows), TREND_ROWS):
+            part = rows[begin : begin + TREND_ROWS]
+            position = start + begin - self._times.first
+            centred = self._times.centred[position : position + len(part)]
+            moved = np.subtract(part, self._origin, out=values[: len(part)])
+            # Not a product of BLAS, whose order of summing depends on its threads.
+            self._sum = self._sum + np.einsum("r,rw->w", centred, moved)
 
     def slope(self) -> npt.NDArray[np.float64]:
         return np.asarray(self._sum / (self._times.centred @ self._times.centred))
