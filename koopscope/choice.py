@@ -37,9 +37,9 @@ def _solve(statistics: Statistics, block: GroupBlock, gram: Floats, fit: Candida
     last_row = grid.window.n_snapshots - 1
     if fit.kind == "affine":
         rows = fitted_rows(last_row, fit.multiple, fit.share)
-        snapshots = np.moveaxis(grid.snapshots[rows][:, block.members], 0, -1).astype(np.float64)
         seen = about(gram, last_row)[:, rows][:, :, rows]
-        return solve_delay(seen, snapshots, delays=fit.delays, rtol=fit.rtol, rank=LARGEST_RANK)
+        settings = {"delays": fit.delays, "rank": LARGEST_RANK}
+        return solve_delay(seen, grid.snapshots[rows], block.members, rtol=fit.rtol, **settings)
     rows = line_rows(last_row, fit.share)
     weights = line_weights(rows) * (fit.kind == "linear")
     # Least-squares weights sum to zero: measuring from the first row keeps the digits.
