@@ -14,7 +14,7 @@ from koopscope.hindcast import Candidate
 from koopscope.operators import Floats
 from koopscope.partition import Partition
 from koopscope.progress import Listener, listener
-from koopscope.race import Race, run_race
+from koopscope.race import Race, WindowModes, run_race
 from koopscope.statistics import IncrementGrams, Statistics, collect, gram_about_last
 from koopscope.variables import check
 
@@ -26,12 +26,13 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a race decided: the fits whose mean forecasts, in units of training steps, and their record."""
+    """What a race decided: the fits whose mean forecasts, in training steps, their modes and the record."""
 
     fits: tuple[Candidate, ...]
     partition: str
     lag: int
     table: xr.Dataset
+    modes: WindowModes
 
 
 def backtest(
@@ -48,10 +49,10 @@ def backtest(
     """Race settings on the window itself, and predict the error of the best.
 
     From nine origins in the second half of the window, every candidate forecasts what the rest of the
-    window holds: affine fits over three lags, five numbers of delays, six tolerances and two window
-    lengths on the whole network, some of the same per layer, beside ``hold`` and ``linear``, and last the
-    mean of the five best fits of one lag. The winner has the least mean relative error at the largest
-    lead. Nothing after t2 is looked at, and no weight is read twice.
+    window holds: affine fits of the whole network over two lags, one to thirty delays, six tolerances and
+    two window lengths, a few of the same per layer, beside ``hold`` and ``linear``, and last the mean of the
+    five best. The winner has the least mean relative error at the largest lead; layers have to be better
+    by a quarter. Nothing after t2 is looked at, and no weight is read twice.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def judge(statistics: Statistics, *, lead: int | None, tolerance: float, tell: L
     tell("racing candidates", 1, 1)
     winner = race.candidates[race.chosen]
     table = _table(statistics, race, names, tolerance)
-    return Verdict(race.fits, names[winner.partition], winner.multiple * window.lag, table)
+    return Verdict(race.fits, names[winner.partition], winner.multiple * window.lag, table, race.modes)
 
 
 def raced_grams(statistics: Statistics) -> tuple[list[str], list[Floats]]:
@@ -174,7 +175,10 @@ def _table(statistics: Statistics, race: Race, names: list[str], tolerance: floa
     attrs = {
         "koopscope_result": "backtest",
         "chosen": {name: values[race.chosen] for name, values in columns.items()},
-        "members": [{"delays": fit.delays, "rtol": fit.rtol, "window_share": fit.share} for fit in race.fits],
+        "members": [
+            {"kind": fit.kind, "delays": fit.delays, "rtol": fit.rtol, "window_share": fit.share}
+            for fit in race.fits
+        ],
         "tolerance": tolerance,
         "horizon": horizon,
         "horizon_censored": bool(n_within == race.leads.size),

@@ -34,9 +34,9 @@ class Judged:
 
 
 def slices(products: Floats, m: int, first: int = 0) -> Floats:
-    """Blocks of m increments along the diagonal, one a window, shape ``(window, m, m)``."""
-    rows = np.arange(first, products.shape[0] - m + 1)[:, None] + np.arange(m)
-    return np.asarray(products[rows[:, :, None], rows[:, None, :]])
+    """Blocks of m increments along the diagonal, one a window, shape ``(window, m, m)``; a view."""
+    blocks = np.lib.stride_tricks.sliding_window_view(products[first:, first:], (m, m))
+    return np.asarray(blocks.diagonal().transpose(2, 0, 1))
 
 
 def judge_windows(products: Floats, m: int, rounding: float) -> Judged:
@@ -49,9 +49,12 @@ def judge_windows(products: Floats, m: int, rounding: float) -> Judged:
     rounding
         Squared length of one snapshot's rounding error.
     """
-    fits = fit_windows(slices(products, m), rounding)
-    agrees = _fixed_points_agree(products, m, fits, rounding)
-    return combine(fits, contracts_alone(fits, m), agrees)
+    return judge_fits(products, m, fit_windows(slices(products, m), rounding), rounding)
+
+
+def judge_fits(products: Floats, m: int, fits: WindowFits, rounding: float) -> Judged:
+    """Judge windows that were fitted already, all of those that the increments fill."""
+    return combine(fits, contracts_alone(fits, m), _fixed_points_agree(products, m, fits, rounding))
 
 
 def combine(fits: WindowFits, alone: Flags, agrees: Flags) -> Judged:

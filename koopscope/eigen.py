@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,11 @@ def decompose(operators: Operators) -> Modes:
     Residuals use left eigenvectors (they are the linear Koopman eigenfunctions), amplitudes the right
     ones; see Colbrook & Townsend, "Rigorous data-driven computation of spectral properties of Koopman
     operators for dynamical systems", Commun. Pure Appl. Math. 2024, https://doi.org/10.1002/cpa.22125.
+
+    A mixture has the modes of its members, each with its share of the amplitude.
     """
+    if operators.members:
+        return _joined([decompose(member) for member in operators.members])
     finite = np.asarray(np.isfinite(operators.operator).all(axis=(1, 2)))
     safe = np.where(finite[:, None, None], operators.operator, 0.0)
     values, right = by_groups(np.linalg.eig, safe)
@@ -72,6 +77,22 @@ def _lengths(basis: Floats | None, right: Complex) -> Floats:
         lifted = basis[:, start : start + WEIGHTS_PER_TILE] @ right
         squares += np.sum(lifted.real**2 + lifted.imag**2, axis=1)
     return np.sqrt(squares)
+
+
+def _joined(members: Sequence[Modes]) -> Modes:
+    values = np.concatenate([member.eigenvalue for member in members], axis=1)
+    # NaN, past a member's rank, sorts last; pairs of one member stay side by side.
+    order = np.argsort(-np.abs(values), axis=1, kind="stable")
+
+    def together(name: str, share: float = 1.0) -> Floats:
+        joined = np.concatenate([getattr(member, name) for member in members], axis=1)
+        return np.take_along_axis(joined, order, axis=1) * share
+
+    return Modes(
+        eigenvalue=np.take_along_axis(values, order, axis=1),
+        residual=together("residual"),
+        amplitude=together("amplitude", 1.0 / len(members)),
+    )
 
 
 def _inverse(vectors: Complex) -> Complex:

@@ -72,7 +72,7 @@ def fit(
         Window in training steps; by default the first four fifths of the recording.
     lag
         Training steps between snapshots; by default one recorded spacing for ``paper``, and the
-        multiple nearest to a hundredth of the window for others; ``auto`` races one, two and five
+        multiple nearest to a hundredth of the window for others; ``auto`` races one and two
         two-hundredths.
     delays
         Snapshots stacked into one state.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,18 @@ import numpy.typing as npt
 import xarray as xr
 
 from koopscope.basin import NOISY, WINDOWS, noise_level, rounding_errors, settle
-from koopscope.basin_criteria import CONSECUTIVE, ON_CIRCLE, Judged, judge_windows
+from koopscope.basin_criteria import CONSECUTIVE, ON_CIRCLE, Judged
 from koopscope.basin_table import ENTRY, basin_table, judge_noisy, judge_quiet
 from koopscope.errors import NonFiniteError, StepError, UsageError
 from koopscope.operators import Floats
 from koopscope.parallel import single_threaded_blas
 from koopscope.partition import Partition
+from koopscope.recent_windows import RecentWindows
 from koopscope.trajectory import open_trajectory
 from koopscope.variables import check
 from koopscope.weight_vector import WeightVector
+
+_BYTES_AT_ONCE = 64 * 2**20  # of recorded rows read at a time, however many are waiting
 
 
 class BasinFollower:
@@ -51,9 +54,11 @@ class BasinFollower:
         self._partition = Partition.parse(partition)
         self._blocks = self._partition.blocks(weights)
         self._members = [members for block in self._blocks for members in block.members]
+        self._n_groups = len(self._members)
+        if stochastic is None and (self._n_groups > 1 or self._members[0].size < weights.size):
+            self._members.append(np.arange(weights.size))  # the network tells whether the run is noisy
+        self._recent = [RecentWindows(each.size, m, WINDOWS * m) for each in self._members]
         self._last: Floats | None = None
-        self._increments = np.zeros((0, weights.size))
-        self._products = [np.zeros((0, 0)) for _ in self._members]
         self._first_step = 0  # of the oldest increment kept
         self._entered: dict[str, Floats] = {}
 
@@ -67,13 +72,14 @@ class BasinFollower:
             they complete none.
         """
         tables = []
-        for start in range(0, snapshots.shape[0], self._m):
-            chunk = snapshots[start : start + self._m].astype(np.float64)
-            if self._last is None:
-                self._first_step, self._last, chunk = first_step, chunk[0], chunk[1:]
-            if chunk.shape[0]:
-                self._extend(chunk)
-                tables.append(self._judge(chunk.shape[0]))
+        with single_threaded_blas():  # the products are too narrow to be worth a second thread
+            for start in range(0, snapshots.shape[0], self._m):
+                chunk = snapshots[start : start + self._m].astype(np.float64)
+                if self._last is None:
+                    self._first_step, self._last, chunk = first_step, chunk[0], chunk[1:]
+                if chunk.shape[0]:
+                    self._extend(chunk)
+                    tables.append(self._judge(chunk.shape[0]))
         found = [table for table in tables if table is not None]
         if len(found) < 2:
             return found[0] if found else None
@@ -83,34 +89,27 @@ class BasinFollower:
     def _extend(self, chunk: Floats) -> None:
         new = np.diff(np.concatenate([np.atleast_2d(np.asarray(self._last)), chunk]), axis=0)
         self._last = chunk[-1]
-        increments = np.concatenate([self._increments, new])
-        dropped = max(0, increments.shape[0] - WINDOWS * self._m)
-        old = self._increments.shape[0]
-        for index, members in enumerate(self._members):
-            across = increments[:, members] @ new[:, members].T
-            grown = np.zeros((increments.shape[0], increments.shape[0]))
-            grown[:old, :old] = self._products[index]
-            grown[:, old:] = across
-            grown[old:, :] = across.T
-            self._products[index] = grown[dropped:, dropped:]
-        self._increments = increments[dropped:]
+        dropped = max(0, self._recent[0].kept + new.shape[0] - WINDOWS * self._m)
         self._first_step += dropped * self._lag
+        for own, members, rounding in zip(self._recent, self._members, self._roundings(), strict=True):
+            own.extend(new if members.size == new.shape[1] else new[:, members], rounding)
+
+    def _roundings(self) -> list[float]:
+        errors = rounding_errors(self._weights, np.asarray(self._last))
+        return [float(errors[members].sum()) for members in self._members]
 
     def _judge(self, n_new: int) -> xr.Dataset | None:
         """Judge the windows that the last ``n_new`` increments complete, with the past that this takes."""
-        kept, m = self._increments.shape[0], self._m
+        kept, m = self._recent[0].kept, self._m
         new_windows = min(n_new, kept - m + 1)
         if new_windows < 1:
             return None
-        rounding = rounding_errors(self._weights, np.asarray(self._last))
-        with single_threaded_blas():
-            noisy, rule, judged = self._windows(max(0, kept - CONSECUTIVE * m - n_new), rounding)
-            groups = [
-                judge_noisy(products[-own.in_basin.size - m + 1 :, -own.in_basin.size - m + 1 :], m, own)
-                if noisy
-                else judge_quiet(own, m)
-                for products, own in zip(self._products, judged, strict=True)
-            ]
+        noisy, rule, judged = self._windows(max(0, kept - CONSECUTIVE * m - n_new))
+        groups = [
+            # Noisy runs are judged over all that is kept.
+            judge_noisy(recent.products, m, own) if noisy else judge_quiet(own, m)
+            for recent, own in zip(self._recent[: self._n_groups], judged, strict=True)
+        ]
         n_windows = judged[0].in_basin.size
         first = self._first_step + (kept - m + 1 - n_windows) * self._lag
         attrs = {
@@ -129,29 +128,18 @@ class BasinFollower:
             table[name] = ("group", self._entered[name])
         return check(table.isel(window=slice(-new_windows, None)))
 
-    def _windows(self, start: int, rounding: Floats) -> tuple[bool, str, list[Judged]]:
+    def _windows(self, start: int) -> tuple[bool, str, list[Judged]]:
         """Judge windows from an increment on: of all that is kept where the run is noisy."""
-        judged = self._judge_from(start, rounding)
-        noisy, rule = self._is_noisy(judged, start, float(rounding.sum()))
-        if noisy and start > 0:
-            judged = self._judge_from(0, rounding)
-        return noisy, rule, judged
+        roundings = self._roundings()
+        noisy, rule = self._is_noisy(start, roundings[-1])
+        first = 0 if noisy else start
+        own = zip(self._recent[: self._n_groups], roundings[: self._n_groups], strict=True)
+        return noisy, rule, [recent.judge(first, rounding) for recent, rounding in own]
 
-    def _judge_from(self, start: int, rounding: Floats) -> list[Judged]:
-        return [
-            judge_windows(products[start:, start:], self._m, float(rounding[members].sum()))
-            for products, members in zip(self._products, self._members, strict=True)
-        ]
-
-    def _is_noisy(self, judged: Sequence[Judged], start: int, rounding: float) -> tuple[bool, str]:
+    def _is_noisy(self, start: int, rounding: float) -> tuple[bool, str]:
         if self._stochastic is not None:
             return self._stochastic, "asked for"
-        if len(judged) == 1:
-            network = judged[0]
-        else:
-            increments = self._increments[start:]
-            network = judge_windows(increments @ increments.T, self._m, rounding)
-        error = noise_level(network.fits)
+        error = noise_level(self._recent[-1].judge(start, rounding).fits)
         return error > NOISY, f"median one-step error {error:.3g} {'>' if error > NOISY else '<='} {NOISY:g}"
 
 
@@ -214,15 +202,26 @@ def follow_basin(
             follower = BasinFollower(WeightVector.of(run), partition, chosen, m, stochastic)
         if follower is not None and steps.size > next_row:
             last_news = time.monotonic()
-            rows = np.arange(next_row, steps.size, stride)
-            next_row = int(rows[-1]) + stride
-            _require_even(steps, rows, chosen)
-            news = follower.add(_read_rows(run, rows), int(steps[rows[0]]))
-            if news is not None:
-                yield news
+            waiting = np.arange(next_row, steps.size, stride)
+            next_row = int(waiting[-1]) + stride
+            _require_even(steps, waiting, chosen)
+            for rows in _portions(waiting, run, stride):
+                news = follower.add(_read_rows(run, rows), int(steps[rows[0]]))
+                if news is not None:
+                    yield news
         elif time.monotonic() - last_news >= patience:
             return
         time.sleep(poll)
+
+
+def _portions(rows: npt.NDArray[np.int64], run: xr.Dataset, stride: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Cut rows into portions that fit into memory with all that lies between them."""
+    bytes_a_row = stride * sum(
+        slot.size * np.dtype(slot.dtype).itemsize for slot in WeightVector.of(run).tensors
+    )
+    at_once = max(1, _BYTES_AT_ONCE // bytes_a_row)
+    for start in range(0, rows.size, at_once):
+        yield rows[start : start + at_once]
 
 
 def _stride(steps: npt.NDArray[np.int64], lag: int) -> int:

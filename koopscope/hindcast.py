@@ -6,12 +6,13 @@ the Gram matrix of snapshots, and no weight is read again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from koopscope.operators import Floats, GramModes, ReducedOperators, states_at
+from koopscope.operators import Floats
 
 Rows = npt.NDArray[np.int64]
 
@@ -68,81 +69,94 @@ def about(gram: Floats, row: int) -> Floats:
     return np.asarray(gram - column - column.swapaxes(1, 2) + gram[:, row : row + 1, row : row + 1])
 
 
-def forecast_states(reduced: ReducedOperators, leads: Rows, multiple: int) -> Floats:
-    """State of a reduced fit after each lead, shape ``(group, lead, state)``."""
-    return states_at(reduced.operator, reduced.displacement, leads.astype(np.float64), multiple)
-
-
-def snapshot_weights(gram: Floats, origin: int, leads: Rows, fit: Candidate) -> Floats:
-    """Give the weights on snapshots that make up a fit's forecast from an origin.
+def straight_weights(rows: int, origin: int, leads: Rows, fit: Candidate) -> Floats:
+    """Weights on so many snapshots that continue a baseline from an origin, shape ``(lead, snapshot)``.
 
     The forecast change is the sum over snapshots j of ``weights_j (w_j - w_origin)``.
-
-    Parameters
-    ----------
-    gram
-        Inner products about the origin, shape ``(group, snapshot, snapshot)``.
-
-    Returns
-    -------
-    Shape ``(group, lead, snapshot)``.
     """
-    weights = np.zeros((gram.shape[0], leads.size, gram.shape[1]))
+    weights = np.zeros((leads.size, rows))
     if fit.kind == "linear":
-        rows = line_rows(origin, fit.share)
-        weights[:, :, rows] = leads[:, None] * line_weights(rows)
-    elif fit.kind == "affine":
-        rows = fitted_rows(origin, fit.multiple, fit.share)
-        reduced = GramModes(gram[:, rows][:, :, rows], fit.delays).truncate(fit.rtol, LARGEST_RANK)
-        states = forecast_states(reduced, leads, fit.multiple)
-        with np.errstate(over="ignore", invalid="ignore"):
-            weights[:, :, rows[fit.delays - 1 : -1]] = states @ reduced.coefficients.swapaxes(1, 2)
+        used = line_rows(origin, fit.share)
+        weights[:, used] = leads[:, None] * line_weights(used)
     return weights
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What was recorded around one origin, as inner products about it."""
+class Truths:
+    """What was recorded around every origin of a race, as inner products about it.
 
-    gram: Floats
-    targets: Rows
-    evolution: Floats  # squared, per lead
-    reach: float  # squared largest distance of the window before the origin
+    ``grams`` hold for each origin the snapshots up to its largest lead; ``evolution`` is squared, shape
+    ``(origin, lead)``, ``reach`` the squared largest distance of the window before the origin.
+    """
+
+    origins: Rows
+    leads: Rows
+    grams: tuple[Floats, ...]
+    evolution: Floats
+    reach: Floats
 
     @classmethod
-    def of(cls, gram: Floats, origin: int, leads: Rows) -> Truth:
-        """Read the truth off a Gram matrix about the origin that goes on to the largest lead."""
-        squares = gram.diagonal(axis1=1, axis2=2).sum(axis=0)
-        return cls(gram, origin + leads, squares[origin + leads], float(squares[: origin + 1].max()))
+    def of(cls, gram: Floats, origins: Rows, leads: Rows) -> Truths:
+        """Read the truths off the Gram matrix of a window, shape ``(group, snapshot, snapshot)``."""
+        ends = origins + int(leads[-1]) + 1
+        grams = tuple(
+            about(gram[:, :end, :end], int(origin)) for origin, end in zip(origins, ends, strict=True)
+        )
+        squares = [seen.diagonal(axis1=1, axis2=2).sum(axis=0) for seen in grams]
+        evolution = [own[origin + leads] for own, origin in zip(squares, origins, strict=True)]
+        reach = [own[: origin + 1].max() for own, origin in zip(squares, origins, strict=True)]
+        return cls(origins, leads, grams, np.stack(evolution), np.array(reach))
 
-    def products(self, columns: Rows, basis: Floats | None = None) -> tuple[Floats, Floats]:
-        """Inner products among directions, and of the directions with the true changes.
+    def products(
+        self, position: int, columns: Rows | slice, basis: Floats | None = None
+    ) -> tuple[Floats, Floats]:
+        """Inner products among directions at one origin, and of the directions with the true changes.
 
-        Directions are the snapshots ``columns``, or the combinations of them that ``basis`` holds; shapes
-        ``(group, state, state)`` and ``(group, lead, state)``.
+        Directions are the snapshots ``columns`` (a slice of them is not copied), or the combinations of
+        them that ``basis`` holds; shapes ``(group, state, state)`` and ``(group, lead, state)``.
         """
-        inner = self.gram[:, columns][:, :, columns]
-        across = self.gram[:, self.targets][:, :, columns]
+        gram = self.grams[position]
+        targets = self.origins[position] + self.leads
+        inner, across = gram[:, columns][:, :, columns], gram[:, targets][:, :, columns]
         if basis is None:
             return inner, across
         return basis.swapaxes(1, 2) @ inner @ basis, across @ basis
 
     def errors(self, states: Floats, inner: Floats, across: Floats) -> Floats:
-        """Relative errors of the changes with coordinates ``states``, ``(group, lead, state)``, per lead."""
+        """Relative errors of the changes with coordinates ``states``, ``(origin, group, lead, state)``.
+
+        ``inner`` and ``across`` are stacks of `products`; returns shape ``(origin, lead)``.
+        """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             moved = squared_lengths(states, inner)
-            squared = moved - 2 * (states * across).sum(axis=(0, 2)) + self.evolution
+            squared = moved - 2 * (states * across).sum(axis=(1, 3)) + self.evolution
             relative = np.sqrt(np.maximum(squared, 0.0) / self.evolution)
         nothing_moved = np.where(squared > 0, np.inf, 0.0)
-        out = ~np.isfinite(squared) | ~stays_near(moved, self.reach)
+        out = ~np.isfinite(squared) | ~stays_near(moved, self.reach[:, None])
         return np.where(out, np.inf, np.where(self.evolution > 0, relative, nothing_moved))
+
+    def errors_of_weights(self, weights: Sequence[Floats]) -> Floats:
+        """Relative errors of forecasts that are weights on snapshots, an array an origin."""
+        found = []
+        for position, own in enumerate(weights):
+            columns = np.flatnonzero(own.any(axis=(0, 1)))
+            inner, across = self.products(position, columns)
+            single = Truths(
+                self.origins[position : position + 1],
+                self.leads,
+                self.grams[position : position + 1],
+                self.evolution[position : position + 1],
+                self.reach[position : position + 1],
+            )
+            found.append(single.errors(own[None, :, :, columns], inner[None], across[None])[0])
+        return np.stack(found)
 
 
 def squared_lengths(states: Floats, inner: Floats) -> Floats:
-    """Squared length of the forecast change at every lead, shape ``(lead,)``."""
-    return np.asarray(((states @ inner) * states).sum(axis=(0, 2)))
+    """Squared length of changes ``(origin, group, lead, state)``, shape ``(origin, lead)``."""
+    return np.asarray(((states @ inner) * states).sum(axis=(1, 3)))
 
 
-def stays_near(squared: Floats, reach: float) -> npt.NDArray[np.bool_]:
+def stays_near(squared: Floats, reach: Floats | float) -> npt.NDArray[np.bool_]:
     """Tell which squared changes are no farther than a window of that squared reach makes believable."""
     return np.isfinite(squared) & (squared <= LARGEST_EXCURSION**2 * reach)

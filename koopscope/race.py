@@ -16,30 +16,53 @@ from koopscope.hindcast import (
     LARGEST_RANK,
     Candidate,
     Rows,
-    Truth,
-    about,
+    Truths,
     fitted_rows,
-    forecast_states,
-    line_rows,
-    line_weights,
-    snapshot_weights,
     squared_lengths,
     stays_near,
+    straight_weights,
 )
-from koopscope.operators import Floats, GramModes
+from koopscope.operators import Floats, GramModes, states_at
+from koopscope.origin_fits import OriginFits, embeddings
 from koopscope.parallel import single_threaded_blas
 
-LAG_MULTIPLES = (1, 2, 5)  # of the base grid, a two-hundredth of the window
-DELAYS = (1, 5, 10, 20, 30)
-# Partitions after the first rarely win: fewer settings of them are tried.
-LAG_MULTIPLES_OF_PARTS = (2, 5)
-DELAYS_OF_PARTS = (1, 10, 30)
+# Lag in units of the base grid (a two-hundredth of the window), numbers of delays, and shares of what lies
+# before the origin.
+SETTINGS = (
+    (1, (1, 5, 10, 30), (1.0, 0.5)),
+    (2, (10, 20), (1.0,)),
+)
+# Partitions after the first rarely win, and where they do it is mostly luck: few of their settings are
+# tried, and they have to be better by a margin.
+SETTINGS_OF_PARTS = ((2, (10,), (1.0,)),)
+MARGIN_OF_PARTS = 1.25
 RTOLS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-WINDOW_SHARES = (1.0, 0.5)  # of what lies before the origin
 LINE_SHARES = (0.2, 0.5, 1.0)
 N_ORIGINS = 9
-FEWEST_COLUMNS = 8  # stacked snapshots below which a fit is an interpolation
 MIXED = 5  # fits in a mixture
+
+
+class WindowModes:
+    """Decompositions of the whole window, each made once: candidates differ in their tolerances as well.
+
+    Parameters
+    ----------
+    partitions
+        As for `run_race`.
+    """
+
+    def __init__(self, partitions: Sequence[Floats]) -> None:
+        self.grams = partitions
+        self._found: dict[tuple[int, int, int, float], GramModes] = {}
+
+    def of(self, fit: Candidate) -> tuple[GramModes, Rows]:
+        """Give the modes of an affine fit up to t2, and the rows of its columns' newest snapshots."""
+        gram = self.grams[fit.partition]
+        rows = fitted_rows(gram.shape[1] - 1, fit.multiple, fit.share)
+        key = (fit.partition, fit.multiple, fit.delays, fit.share)
+        if key not in self._found:
+            self._found[key] = GramModes(gram[:, rows][:, :, rows], fit.delays)
+        return self._found[key], rows[fit.delays - 1 : -1]
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,7 @@ class Race:
 
     ``origins`` are rows of the base grid, ``leads`` numbers of base lags. ``chosen`` is the index of the
     winner, ``fits`` the settings whose mean it is: its own, or those of the members of a mixture.
+    ``modes`` are the decompositions of the whole window that the decision needed.
     """
 
     candidates: tuple[Candidate, ...]
@@ -56,6 +80,7 @@ class Race:
     errors: Floats
     chosen: int
     fits: tuple[Candidate, ...]
+    modes: WindowModes
 
     @property
     def scores(self) -> Floats:
@@ -67,6 +92,20 @@ class Race:
         return np.asarray(self.errors[self.chosen].max(axis=0))
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A candidate with its errors, shape ``(origin, lead)``, and the fits they come from, if it has any."""
+
+    candidate: Candidate
+    errors: Floats
+    source: OriginFits | None
+
+    @property
+    def order(self) -> float:
+        """Score, with the margin that parts are held to."""
+        return float(scores(self.errors[None])[0]) * (MARGIN_OF_PARTS if self.candidate.partition else 1.0)
+
+
 def scores(errors: Floats) -> Floats:
     """Mean over origins of the error at the largest lead."""
     return np.asarray(errors[:, :, -1].mean(axis=1))
@@ -75,8 +114,9 @@ def scores(errors: Floats) -> Floats:
 def run_race(partitions: Sequence[Floats], leads: Rows) -> Race:
     """Race all candidates from `N_ORIGINS` origins, and the mean of the best of them against the best.
 
-    The mixture holds up to `MIXED` different fits of the winner's partition and lag. What a fit errs by
-    depends on its settings as well as on the run; the mean of several errs by less on runs that oscillate.
+    The mixture holds up to `MIXED` different fits of the best partition and lag, or straight lines. What a
+    fit errs by depends on its settings as well as on the run; the mean of several errs by less on runs that
+    oscillate.
 
     Parameters
     ----------
@@ -87,22 +127,29 @@ def run_race(partitions: Sequence[Floats], leads: Rows) -> Race:
         Increasing numbers of base lags; candidates are ranked at the last.
     """
     origins = race_origins(partitions[0].shape[1], int(leads[-1]))
-    found: dict[Candidate, Floats] = {}
     with single_threaded_blas():
-        for position, origin in enumerate(origins):
-            for candidate, errors in _race_from(partitions, int(origin), leads):
-                every = found.setdefault(candidate, np.full((origins.size, leads.size), np.inf))
-                every[position] = errors
-        candidates, errors = list(found), np.stack(list(found.values()))
-        members = _best(partitions, candidates, errors, leads)
-        chosen = candidates.index(members[0])
+        truths = [Truths.of(grams, origins, leads) for grams in partitions]
+        entries = list(_baselines(truths[0]))
+        for index, truth in enumerate(truths):
+            entries += _affine(truth, index)
+        modes = WindowModes(partitions)
+        members = _best(modes, entries, leads)
+        chosen = entries.index(members[0])
         if len(members) > 1:
-            mixture = _mixture_errors(partitions[members[0].partition], members, origins, leads)
-            candidates.append(replace(members[0], kind="mixture"))
-            errors = np.concatenate([errors, mixture[None]])
-            chosen = len(candidates) - 1 if scores(errors)[-1] < scores(errors)[chosen] else chosen
-    fits = members if candidates[chosen].kind == "mixture" else members[:1]
-    return Race(tuple(candidates), origins, leads, errors, chosen, tuple(fits))
+            mixture = _mixture(members, truths)
+            entries.append(mixture)
+            chosen = len(entries) - 1 if mixture.order < members[0].order else chosen
+    winner = entries[chosen].candidate
+    fits = members if winner.kind == "mixture" else members[:1]
+    return Race(
+        candidates=tuple(entry.candidate for entry in entries),
+        origins=origins,
+        leads=leads,
+        errors=np.stack([entry.errors for entry in entries]),
+        chosen=chosen,
+        fits=tuple(entry.candidate for entry in fits),
+        modes=modes,
+    )
 
 
 def race_origins(n: int, largest_lead: int) -> Rows:
@@ -111,106 +158,95 @@ def race_origins(n: int, largest_lead: int) -> Rows:
     return np.unique(np.linspace(min(n // 2, last), last, N_ORIGINS).astype(np.int64))
 
 
-def _race_from(partitions: Sequence[Floats], origin: int, leads: Rows) -> Iterator[tuple[Candidate, Floats]]:
-    """Yield every candidate's relative errors at all leads from one origin."""
-    end = origin + int(leads[-1]) + 1
-    for index, grams in enumerate(partitions):
-        seen = about(grams[:, :end, :end], origin)
-        truth = Truth.of(seen, origin, leads)
-        if index == 0:
-            yield from _baselines(truth, origin, leads)
-        for multiple, delays, share in _settings(index):
-            used = fitted_rows(origin, multiple, share)
-            if used.size - delays + 1 < FEWEST_COLUMNS:
+def _affine(truths: Truths, partition: int) -> Iterator[_Entry]:
+    """Yield every affine fit of a partition with its errors from all origins."""
+    for multiple, delays, shares in SETTINGS_OF_PARTS if partition else SETTINGS:
+        rows = [fitted_rows(int(origin), multiple, 1.0) for origin in truths.origins]
+        stacked = [
+            embeddings(gram[:, own][:, :, own], delays) for gram, own in zip(truths.grams, rows, strict=True)
+        ]
+        for number, share in product(delays, shares):
+            # A shorter window ends on the same origin: its columns are the last of the whole one's.
+            columns = [fitted_rows(int(origin), multiple, share)[number - 1 :] for origin in truths.origins]
+            grams = [
+                own[number][:, -len(newest) :, -len(newest) :] if number in own and len(newest) else None
+                for own, newest in zip(stacked, columns, strict=True)
+            ]
+            fits = OriginFits.of(truths, grams, columns, multiple, RTOLS)
+            if fits is None:
                 continue
-            modes = GramModes(seen[:, used][:, :, used], delays)
-            found = _errors_by_rtol(modes, truth, used[delays - 1 : -1], leads, multiple)
-            for rtol, errors in zip(RTOLS, found, strict=True):
-                yield Candidate("affine", index, multiple, delays, rtol, share), errors
+            for rtol, errors in fits.errors().items():
+                yield _Entry(Candidate("affine", partition, multiple, number, rtol, share), errors, fits)
 
 
-def _settings(partition: int) -> Iterator[tuple[int, int, float]]:
-    """Yield lag multiple, delays and share of the window that are tried for a partition."""
-    if partition == 0:
-        return product(LAG_MULTIPLES, DELAYS, WINDOW_SHARES)
-    return product(LAG_MULTIPLES_OF_PARTS, DELAYS_OF_PARTS, WINDOW_SHARES[:1])
-
-
-def _errors_by_rtol(
-    modes: GramModes, truth: Truth, columns: Rows, leads: Rows, multiple: int
-) -> Iterator[Floats]:
-    """Yield the errors at all leads for every tolerance, from one solution at the smallest."""
-    widest = modes.truncate(RTOLS[-1], LARGEST_RANK)
-    inner, across = truth.products(columns, widest.coefficients)
-    before, errors = -1, np.empty(0)
-    for rtol in RTOLS:
-        kept = modes.kept(rtol, LARGEST_RANK)
-        if kept.sum() != before:  # a smaller tolerance that keeps no more directions is the same fit
-            before = int(kept.sum())
-            states = forecast_states(widest.restricted(kept), leads, multiple)
-            width = states.shape[2]
-            errors = truth.errors(states, inner[:, :width, :width], across[:, :, :width])
-        yield errors
-
-
-def _baselines(truth: Truth, origin: int, leads: Rows) -> Iterator[tuple[Candidate, Floats]]:
-    yield Candidate("hold", 0, 1, 1, 0.0, 1.0), np.where(truth.evolution > 0, 1.0, 0.0)
+def _baselines(truths: Truths) -> Iterator[_Entry]:
+    hold = np.where(truths.evolution > 0, 1.0, 0.0)
+    yield _Entry(Candidate("hold", 0, 1, 1, 0.0, 1.0), hold, None)
     for share in LINE_SHARES:
-        used = line_rows(origin, share)
-        shape = (truth.gram.shape[0], leads.size, used.size)
-        weights = np.broadcast_to(leads[:, None] * line_weights(used), shape)
-        yield Candidate("linear", 0, 1, 1, 0.0, share), truth.errors(weights, *truth.products(used))
+        line = Candidate("linear", 0, 1, 1, 0.0, share)
+        yield _Entry(line, truths.errors_of_weights(_weights(line, None, truths)), None)
 
 
-def _best(
-    partitions: Sequence[Floats], candidates: list[Candidate], errors: Floats, leads: Rows
-) -> list[Candidate]:
-    """Pick the best candidate and, where it is an affine fit, different ones of its partition and lag.
+def _weights(candidate: Candidate, source: OriginFits | None, truths: Truths) -> list[Floats]:
+    """Weights on snapshots that make up a candidate's forecast, one array an origin."""
+    if source is not None:
+        return [source.snapshot_weights(candidate.rtol, at) for at in range(truths.origins.size)]
+    found = []
+    for gram, origin in zip(truths.grams, truths.origins, strict=True):
+        straight = straight_weights(gram.shape[1], int(origin), truths.leads, candidate)
+        found.append(np.broadcast_to(straight, (gram.shape[0], *straight.shape)))
+    return found
 
+
+def _best(modes: WindowModes, entries: Sequence[_Entry], leads: Rows) -> list[_Entry]:
+    """Pick the best candidate and, of lines and fits of its partition and lag, others that differ.
+
+    ``hold`` mixes with none: that would only shorten their forecasts.
     A candidate whose forecast from t2 itself leaves the neighbourhood of the window is passed over.
     """
-    best: list[Candidate] = []
+    best: list[_Entry] = []
     taken: set[bytes] = set()
-    for index in np.argsort(scores(errors), kind="stable"):
-        candidate, record = candidates[index], errors[index].tobytes()
-        if best and not (_mixes(candidate, best[0]) and np.isfinite(errors[index]).all()):
+    family: tuple[int, int] | None = None
+    for entry in sorted(entries, key=lambda entry: entry.order):
+        candidate, record = entry.candidate, entry.errors.tobytes()
+        own = (candidate.partition, candidate.multiple) if candidate.kind == "affine" else None
+        if best and (candidate.kind == "hold" or not np.isfinite(entry.errors).all()):
             continue
-        if record in taken:  # the same fit under another tolerance
+        if record in taken or (own and family and own != family):  # the same fit under another tolerance
             continue
-        if candidate.kind == "affine" and not _believable(partitions[candidate.partition], candidate, leads):
+        if own and not _believable(modes, candidate, leads):
             continue
-        best.append(candidate)
+        best.append(entry)
         taken.add(record)
-        if len(best) == MIXED or candidate.kind != "affine":
+        family = family or own
+        if len(best) == MIXED or best[0].candidate.kind == "hold":
             break
     return best
 
 
-def _mixes(candidate: Candidate, winner: Candidate) -> bool:
-    alike = (candidate.kind, candidate.partition, candidate.multiple)
-    return alike == (winner.kind, winner.partition, winner.multiple)
-
-
-def _believable(grams: Floats, candidate: Candidate, leads: Rows) -> bool:
+def _believable(modes: WindowModes, fit: Candidate, leads: Rows) -> bool:
     """Tell whether the forecast from t2 stays near the window at all leads: nothing after t2 is needed."""
-    last = grams.shape[1] - 1
-    gram = about(grams, last)
-    weights = snapshot_weights(gram, last, leads, candidate)
+    gram = modes.grams[fit.partition]
+    found, columns = modes.of(fit)
+    reduced = found.truncate(fit.rtol, LARGEST_RANK)
+    steps = leads.astype(np.float64)
+    states = states_at(reduced.operator, reduced.displacement, steps, fit.multiple, together=True)
+    basis = reduced.coefficients
+    inner = basis.swapaxes(1, 2) @ gram[:, columns][:, :, columns] @ basis
     with np.errstate(over="ignore", invalid="ignore"):
-        squared = squared_lengths(weights, gram)
+        squared = squared_lengths(states[None], inner[None])
     reach = float(gram.diagonal(axis1=1, axis2=2).sum(axis=0).max())
     return bool(stays_near(squared, reach).all())
 
 
-def _mixture_errors(grams: Floats, members: Sequence[Candidate], origins: Rows, leads: Rows) -> Floats:
-    """Relative errors of the mean of several fits, shape ``(origin, lead)``."""
-    errors = np.empty((origins.size, leads.size))
-    for position, origin in enumerate(origins):
-        end = int(origin + leads[-1]) + 1
-        seen = about(grams[:, :end, :end], int(origin))
-        truth = Truth.of(seen, int(origin), leads)
-        weights = [snapshot_weights(seen, int(origin), leads, member) for member in members]
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = np.mean(weights, axis=0)
-        errors[position] = truth.errors(mean, *truth.products(np.arange(end)))
-    return errors
+def _mixture(members: Sequence[_Entry], truths: Sequence[Truths]) -> _Entry:
+    """Judge the mean of several forecasts."""
+    family = next((member.candidate for member in members if member.source), members[0].candidate)
+    own = truths[family.partition]
+    found = [_weights(member.candidate, member.source, own) for member in members]
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = [np.mean(weights, axis=0) for weights in zip(*found, strict=True)]
+    described = replace(
+        members[0].candidate, kind="mixture", partition=family.partition, multiple=family.multiple
+    )
+    return _Entry(described, own.errors_of_weights(mean), None)

@@ -19,8 +19,8 @@ from koopscope.variables import check
 
 _BOUNDS = ("growth_low", "growth_high", "frequency_low", "frequency_high")
 INTERVAL_RULE = (
-    f"trusted where n (1 - |lambda|) >= {FEWEST_LIVES:g}, in {FEWEST_BLOCKS} blocks or more, with errors "
-    "that are not correlated from lag to lag; elsewhere the intervals are too narrow"
+    f"trusted where n (1 - |lambda|) >= {FEWEST_LIVES:g}, bias taken away, in {FEWEST_BLOCKS} blocks or "
+    "more, with errors that are not correlated from lag to lag; elsewhere the intervals can be too narrow"
 )
 
 
@@ -40,7 +40,7 @@ def spectrum(
     is carried apart and not listed. Conjugate pairs stand side by side.
 
     With the trajectory, a bias-corrected block bootstrap adds confidence intervals of growth rate and
-    frequency; with the statistics that the fit was made from, no weight is read again. They are too narrow
+    frequency; with the statistics that the fit was made from, no weight is read again. They can be too narrow
     where ``interval_trusted`` is false: few lives of the mode in the window, or errors that hang together, as
     observation noise and unresolved modes make them.
 

@@ -6,7 +6,8 @@ eigenvalues, its errors on the quarter held out, its fixed point) is small dense
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,17 @@ class WindowFits:
         """Largest modulus, shape ``(window,)``; zero where nothing moved."""
         return np.asarray(np.max(np.nan_to_num(np.abs(self.eigenvalue)), axis=1))
 
+    @classmethod
+    def joined(cls, parts: Sequence[WindowFits]) -> WindowFits:
+        """Put windows one after another."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+    def last(self, number: int) -> WindowFits:
+        """Keep the last ``number`` windows."""
+        first = self.still.size - number
+        return WindowFits(**{field.name: getattr(self, field.name)[first:] for field in fields(self)})
+
 
 def fit_windows(products: Floats, rounding: Floats | float) -> WindowFits:
     """Fit every window, with its rank chosen on the held-out quarter.
@@ -68,16 +80,18 @@ def fit_windows(products: Floats, rounding: Floats | float) -> WindowFits:
         Squared length of one snapshot's rounding error, shape ``(window,)`` or one number.
     """
     n_windows, m = products.shape[:2]
+    rounding = np.broadcast_to(rounding, n_windows)
     origin = held_out_start(m)
-    reach = _about(products, m).diagonal(axis1=1, axis2=2).max(axis=1)
-    still = reach <= 4 * np.broadcast_to(rounding, n_windows)
-    floor = np.maximum(2 * np.broadcast_to(rounding, n_windows), REACH_FLOOR**2 * reach)
+    about_last = _about(products, m)
+    reach = about_last.diagonal(axis1=1, axis2=2).max(axis=1)
+    still = reach <= 4 * rounding
+    floor = np.maximum(2 * rounding, REACH_FLOOR**2 * reach)
     trial = _Fitted.of(_about(products, origin), origin)
     ranks = range(1, min(LARGEST_RANK, origin - 2) + 1)
-    errors = np.stack([trial.hindcast(rank, floor) for rank in ranks])
+    errors = trial.hindcasts(ranks, floor)
     within = errors <= np.maximum(GOOD_ENOUGH * errors.min(axis=0), 1e-12)
     rank = np.where(still, 0, 1 + np.argmax(within, axis=0))
-    whole = _Fitted.of(_about(products, m), m)
+    whole = _Fitted.of(about_last, m)
     return WindowFits(
         one_step=np.where(still, 0.0, trial.one_step(rank, products, floor)),
         hindcast=np.where(still, 0.0, np.take_along_axis(errors, np.maximum(rank, 1)[None] - 1, axis=0)[0]),
@@ -135,19 +149,30 @@ class _Fitted:
         kept = self._kept(rank)
         return np.asarray(self.operator * kept[:, :, None] * kept[:, None, :])
 
-    def hindcast(self, rank: int, floor: Floats) -> Floats:
-        """Relative error of the forecast from the origin, over all leads of the held-out part."""
-        kept = self._kept(rank)
-        operator, state = self._corner(rank), np.zeros_like(self.start)
-        displacement = (_apply(operator, self.start) + self.intercept - self.start) * kept
-        squared = np.zeros(self.gram.shape[0])
-        moved = np.zeros_like(squared)
+    def hindcasts(self, ranks: range, floor: Floats) -> Floats:
+        """Relative error of the forecast from the origin, over all leads of the held-out part.
+
+        At each rank, shape ``(rank, window)``.
+        """
+        n, targets = self.origin, np.arange(self.origin + 1, self.gram.shape[1])
+        width = self.operator.shape[1]
+        kept = (np.arange(width) < np.array(ranks)[:, None]).astype(np.float64)
+        operator = self.operator[:, None] * kept[:, :, None] * kept[:, None, :]
+        moved = (operator @ self.start[:, None, :, None])[..., 0]
+        displacement = (moved + (self.intercept - self.start)[:, None]) * kept
+        states = np.zeros((*displacement.shape[:2], targets.size + 1, width))
         with np.errstate(over="ignore", invalid="ignore"):
-            for target in range(self.origin + 1, self.gram.shape[1]):
-                state = _apply(operator, state) + displacement
-                error, change = self._error(_apply(self.coefficients, state), target)
-                squared, moved = squared + error, moved + change
-        return _relative(squared, moved, floor * (self.gram.shape[1] - 1 - self.origin))
+            for lead in range(targets.size):
+                ahead = (operator @ states[:, :, lead, :, None])[..., 0]
+                states[:, :, lead + 1] = ahead + displacement
+            flat = states[:, :, 1:].reshape(states.shape[0], -1, width)
+            weights = flat @ self.coefficients.swapaxes(1, 2)
+            inner = (weights * (weights @ self.gram[:, :n, :n])).sum(axis=2)
+            weights = weights.reshape(*states.shape[:2], targets.size, n)
+            across = (weights * self.gram[:, None, targets, :n]).sum(axis=3)
+            change = self.gram[:, targets, targets]
+            errors = np.maximum(inner.reshape(across.shape) - 2 * across + change[:, None], 0.0)
+            return _relative(errors.sum(axis=2).T, change.sum(axis=1), floor * targets.size)
 
     def line(self, floor: Floats) -> Floats:
         """Relative error of a least-squares line through the last fifth before the held-out part."""

@@ -36,7 +36,11 @@ def test_backtest__errors_equal_forecasts_from_the_data(adadelta, race):
     settings = list(zip(race.partition.values, race.lag.values, race.delays.values, race.rtol.values,
                         race.window_share.values, race.kind.values, strict=True))  # fmt: skip
     checked = 0
-    for wanted in [("network", lag, 1, 1e-4, 1.0), ("network", 2 * lag, 10, 1e-3, 0.5)]:
+    for wanted in [
+        ("network", lag, 1, 1e-4, 1.0),
+        ("network", lag, 10, 1e-3, 0.5),
+        ("network", 2 * lag, 10, 1e-3, 1.0),
+    ]:
         index = settings.index((*wanted, "affine"))
         multiple = wanted[1] // lag
         for position, origin in enumerate(race_origins(len(snapshots), int(race.lead[-1]) // lag)):
@@ -51,7 +55,7 @@ def test_backtest__errors_equal_forecasts_from_the_data(adadelta, race):
                 # Squares lose half of the digits: agreement to 1e-11/rtol of the evolution, see METHODS.
                 assert found == pytest.approx(expected, abs=1e-6)
                 checked += 1
-    assert checked > 60
+    assert checked > 100
 
 
 def test_backtest__nothing_after_t2_is_looked_at(adadelta, race):
@@ -148,8 +152,9 @@ def test_auto__beats_the_paper_and_the_baselines_on_real_runs(recording, request
     assert fit_error < min(hold_error, linear_error, figures["paper"][0])
 
 
-def test_backtest__the_mixture_is_the_mean_of_different_fits(race):
+def test_backtest__the_mixture_is_the_mean_of_different_fits(adadelta):
     """Of one lag; by the triangle inequality it errs by no more than its members do on average."""
+    race = koopscope.backtest(adadelta, lead=300)
     kinds = race["kind"].values.tolist()
     mixture = kinds.index("mixture")
     members = race.attrs["members"]
@@ -157,12 +162,11 @@ def test_backtest__the_mixture_is_the_mean_of_different_fits(race):
     errors = [
         race["backtest_error"].values[index]
         for index, found in enumerate(
-            zip(race.lag.values, race.delays.values, race.rtol.values, race.window_share.values, strict=True)
+            zip(kinds, race.delays.values, race.rtol.values, race.window_share.values, strict=True)
         )
-        if kinds[index] == "affine"
+        if (kinds[index] != "affine" or race.lag.values[index] == race.lag.values[mixture])
         and race.partition.values[index] == race.partition.values[mixture]
-        and found[0] == race.lag.values[mixture]
-        and dict(zip(("delays", "rtol", "window_share"), found[1:], strict=True)) in members
+        and dict(zip(("kind", "delays", "rtol", "window_share"), found, strict=True)) in members
     ]
     assert len(errors) == len(members)
     assert np.all(race["backtest_error"].values[mixture] <= np.mean(errors, axis=0) * (1 + 1e-9))
@@ -177,7 +181,8 @@ def test_auto__states_an_error_that_turns_out_true(adadelta):
 
 
 def test_auto__a_straight_line_can_win_and_forecasts_one(monkeypatch):
-    monkeypatch.setattr("koopscope.race._settings", lambda partition: ())  # baselines alone in the race
+    for name in ("SETTINGS", "SETTINGS_OF_PARTS"):  # baselines alone in the race
+        monkeypatch.setattr(f"koopscope.race.{name}", ())
     run = straight_run(noise=0.05)
     fit = koopscope.fit(run, method="auto", t2=400)
     assert fit.attrs["kind"] == "linear"
@@ -196,6 +201,33 @@ def test_auto__holding_still_wins_where_nothing_moves():
     assert np.all(koopscope.predict(fit, [0, 50])["a.weight"].values == 1.0)
 
 
+def test_auto__a_mixture_of_a_line_and_a_fit_forecasts_their_mean(adadelta, monkeypatch):
+    """Two candidates alone, of a lag of two base lags: the line's increments must be per that lag."""
+    monkeypatch.setattr("koopscope.race.SETTINGS", ((2, (1,), (1.0,)),))
+    monkeypatch.setattr("koopscope.race.SETTINGS_OF_PARTS", ())
+    monkeypatch.setattr("koopscope.race.RTOLS", (1e-1,))
+    monkeypatch.setattr("koopscope.race.LINE_SHARES", (0.2,))
+    monkeypatch.setattr("koopscope.race.MIXED", 2)
+    monkeypatch.setattr("koopscope.race._Entry.order", property(_mixture_first))
+    fit = koopscope.fit(adadelta, method="auto", lead=1000)
+    assert fit.attrs["kind"] == "mixture"
+    assert sorted(member["kind"] for member in fit.attrs["members"]) == ["affine", "linear"]
+    single = koopscope.fit(adadelta, "network", lag=fit.attrs["lag"], rtol=1e-1)
+    start = adadelta["fc2.weight"].sel(step=fit.attrs["t2"]).values
+    affine = koopscope.predict(single, 1000)["fc2.weight"].values - start
+    found = koopscope.predict(fit, 1000)["fc2.weight"].values - start
+    grid = koopscope.collect(adadelta, "auto", method="auto").grid
+    last = len(grid.snapshots) - 1
+    used = grid.snapshots[round(0.8 * last) :].astype(np.float64)
+    slope = np.polyfit(np.arange(len(used)) * grid.window.lag, used, 1)[0]
+    line = 1000 * grid.weights.split(slope)["fc2.weight"]
+    np.testing.assert_allclose(found[0], (affine[0] + line) / 2, rtol=1e-5, atol=1e-9)
+
+
+def _mixture_first(entry):
+    return {"mixture": 0.0, "affine": 1.0, "linear": 2.0, "hold": 3.0}[entry.candidate.kind]
+
+
 @pytest.mark.parametrize("settings", [{"delays": 2}, {"rtol": 1e-3}, {"rank": 3}])
 def test_auto__chooses_for_itself(settings):
     with pytest.raises(UsageError, match="auto"):
@@ -205,3 +237,13 @@ def test_auto__chooses_for_itself(settings):
 def test_fit__lead_belongs_to_auto():
     with pytest.raises(UsageError, match="auto"):
         koopscope.fit(linear_run(), lead=100)
+
+
+def test_auto__holding_still_is_not_mixed():
+    """Of random walks nothing can be foretold: a mean with ``hold`` would only be a shorter forecast."""
+    random = np.random.default_rng(7)
+    run = from_arrays(np.arange(400), {"a.weight": np.cumsum(random.normal(size=(400, 6, 5)), axis=0)})
+    race = koopscope.backtest(run, t2=399)
+    kinds = race["kind"].values.tolist()
+    assert race.attrs["chosen"]["kind"] == "hold"
+    assert "mixture" not in kinds

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 import koopscope
-from koopscope.basin_criteria import slices
+from koopscope import following
+from koopscope.basin_criteria import judge_windows, slices
 from koopscope.errors import UsageError, WindowError
 from koopscope.following import BasinFollower
+from koopscope.recent_windows import RecentWindows
 from koopscope.simulation import KINDS, linear_run, settling_run
 from koopscope.statistics import IncrementGrams, gram_about_last
 from koopscope.surrogates import judge_contraction
@@ -149,12 +151,15 @@ def test_judge_contraction__walks_are_not_called():
     assert pulled.modes >= 1
 
 
-@pytest.mark.parametrize("kind", ["contraction", "drift", "power"])
-def test_follower__gives_the_verdicts_of_find_basin(kind):
+@pytest.mark.parametrize(
+    ("kind", "partition"),
+    [("contraction", "network"), ("drift", "network"), ("power", "network"), ("contraction", "node")],
+)
+def test_follower__gives_the_verdicts_of_find_basin(kind, partition):
     run = settling_run(kind, rate=3 / 300)
-    basin = koopscope.find_basin(run)
+    basin = koopscope.find_basin(run, partition)
     snapshots = flat(run)[::10]
-    follower = BasinFollower(WeightVector.of(run), "network", 10, 30, None)
+    follower = BasinFollower(WeightVector.of(run), partition, 10, 30, None)
     tables = [follower.add(snapshots[start : start + 7], 10 * start) for start in range(0, 151, 7)]
     found = [table for table in tables if table is not None]
     for name in ("in_basin", "predictable", "contracting", "fixed_point_agrees"):
@@ -162,7 +167,40 @@ def test_follower__gives_the_verdicts_of_find_basin(kind):
         np.testing.assert_array_equal(joined, basin[name], err_msg=name)
     ends = np.concatenate([table["window_end"].to_numpy() for table in found])
     np.testing.assert_array_equal(ends, basin["window_end"])
-    assert float(found[-1]["entry_step"][0]) == pytest.approx(float(basin["entry_step"][0]), nan_ok=True)
+    np.testing.assert_array_equal(found[-1]["entry_step"], basin["entry_step"])
+
+
+def test_recent_windows__judge_as_all_windows_at_once():
+    """A ring of 40 increments that 100 went through, in portions, against the last 40 alone."""
+    random, m = np.random.default_rng(2), 8
+    values = np.exp(-0.05 * np.arange(101))[:, None] * random.normal(size=(1, 5))
+    values = values + 1e-4 * random.normal(size=(101, 5))
+    increments = np.diff(values, axis=0)
+    recent = RecentWindows(5, m, 40)
+    start = 0
+    for count in (3, 1, 8, 7, 2, 8, 8, 5, 8, 8, 8, 8, 8, 8, 8, 2):
+        recent.extend(increments[start : start + count], 0.0)
+        start += count
+    assert (start, recent.kept) == (100, 40)
+    last = increments[-40:]
+    np.testing.assert_allclose(recent.products, last @ last.T, rtol=0, atol=1e-15)
+    for first in (0, 11):
+        expected, found = judge_windows(recent.products[first:, first:], m, 0.0), recent.judge(first, 0.0)
+        np.testing.assert_allclose(found.fits.eigenvalue, expected.fits.eigenvalue, atol=1e-12)
+        for name in ("predictable", "contracting", "fixed_point_agrees", "in_basin"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+
+
+def test_follow_basin__many_rows_are_read_in_portions(tmp_path, monkeypatch):
+    run = settling_run("contraction", rate=3 / 300)
+    with koopscope.TrajectoryWriter(tmp_path / "run.zarr", layout="torch") as writer:
+        for step in range(1501):
+            writer.append(step, {name: run[name].to_numpy()[step] for name in ("fc.weight", "fc.bias")})
+    monkeypatch.setattr(following, "_BYTES_AT_ONCE", 200 * 20 * 8)  # 200 rows of 20 weights
+    tables = list(koopscope.follow_basin(tmp_path / "run.zarr", poll=0, patience=0))
+    assert len(tables) > 3
+    joined = np.concatenate([table["in_basin"].to_numpy() for table in tables], axis=1)
+    np.testing.assert_array_equal(joined, koopscope.find_basin(run)["in_basin"])
 
 
 def test_follow_basin__rows_that_arrive(tmp_path):

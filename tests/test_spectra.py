@@ -129,3 +129,20 @@ def test_bootstrap_eigenvalues__covers():
         bounds = bootstrap_eigenvalues(states, found, confidence=0.95, random=random)
         covered += bool(bounds.modulus_low[0] <= 0.8 <= bounds.modulus_high[0])
     assert covered >= 34
+
+
+@pytest.mark.parametrize(
+    ("rate", "observation", "trusted"),
+    [(0.9, 0.0, True), (0.95, 0.3, False), (0.99, 0.0, False)],
+    ids=["process noise", "observation noise", "few lives"],
+)
+def test_bootstrap_eigenvalues__says_where_it_can_be_trusted(rate, observation, trusted):
+    """Of runs like these .99, .007 and .00 are called trusted (tests/studies/spectra.py has the figures)."""
+    random = np.random.default_rng(4)
+    states = np.zeros((601, 1))
+    for row in range(1, 601):
+        states[row] = rate * states[row - 1] + random.normal()
+    states = states[200:] + observation * states.std() * random.normal(size=(401, 1))
+    found = fit_states(states)[0].ravel().astype(complex)
+    bounds = bootstrap_eigenvalues(states, found, confidence=0.95, random=random)
+    assert bool(bounds.trusted[0]) is trusted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 import koopscope
+from koopscope.errors import UsageError
 from koopscope_cli import output_folder, summary, tables, verdicts
 from koopscope_cli.loss_option import load_loss
 from koopscope_cli.options import FitSettings, Json, Loss, Output, Overwrite, RecordingOptions, TrajectoryPath
@@ -26,7 +28,7 @@ _COMPRESSION = {"compress_level": 3}  # files 6 % larger than at the default of 
 def fit(
     trajectory: TrajectoryPath,
     /,
-    *,
+    *others: Annotated[str, Parameter(show=False)],
     settings: FitSettings | None = None,
     lead: Annotated[
         int | None,
@@ -43,6 +45,12 @@ def fit(
 ) -> None:
     """Fit one operator a group of weights, and verify it on the rest of the recording."""
     started = time.perf_counter()
+    if others:
+        words = shlex.join([trajectory, *others])
+        raise UsageError(
+            f"fit takes one recording and keeps its operators, got {1 + len(others)}; to fit and verify many "
+            f"under the same settings, in one table: koopscope ensemble {words}"
+        )
     chosen, opening = settings or FitSettings(), asdict(recording or RecordingOptions())
     source = absolute(trajectory)
     wanted = output or Path(f"{stem(trajectory)}.koop")

@@ -10,7 +10,7 @@ from koopscope.operators.delay import GramModes, ReducedOperators, solve_delay
 from koopscope.operators.estimators import ESTIMATORS
 from koopscope.operators.every_pair import solve_every_pair
 from koopscope.operators.mixture import mix_operators
-from koopscope.operators.model import Floats, Operators
+from koopscope.operators.model import Floats, Operators, apply
 from koopscope.operators.optimised import LARGEST_RANK as LARGEST_RANK_OPTIMISED
 from koopscope.operators.optimised import optimise
 from koopscope.operators.paper import solve_paper, solve_paper_wide
@@ -23,6 +23,7 @@ __all__ = [
     "GramModes",
     "Operators",
     "ReducedOperators",
+    "apply",
     "baseline_displacements",
     "mix_operators",
     "optimise",

@@ -51,22 +51,6 @@ class ReducedOperators:
         """Take another map on the same states."""
         return replace(self, operator=operator, intercept=self.intercept if intercept is None else intercept)
 
-    def restricted(self, kept: npt.NDArray[np.bool_]) -> ReducedOperators:
-        """Keep fewer directions: a tighter truncation is a corner of a wider one."""
-        width = max(1, int(kept.sum(axis=1).max()))
-        mask = kept[:, :width].astype(np.float64)
-        across = mask[:, None, :]
-        return replace(
-            self,
-            operator=self.operator[:, :width, :width] * mask[:, :, None] * across,
-            state=self.state[:, :width] * mask,
-            intercept=self.intercept[:, :width] * mask,
-            coefficients=self.coefficients[:, :, :width] * across,
-            kept=kept[:, :width],
-            pairs_now=self.pairs_now[:, :, :width] * across,
-            pairs_next=self.pairs_next[:, :, :width] * across,
-        )
-
 
 class GramModes:
     """The singular directions of centred, stacked snapshots, found once for any number of truncations.
@@ -87,17 +71,23 @@ class GramModes:
         stacked = embed_delays(gram, delays)
         self.n_pairs = stacked.shape[1] - 1
         n = self.n_pairs
-        self._starts, self._ends, self._final = stacked[:, :n, :n], stacked[:, :n, 1:], stacked[:, :n, n]
-        centred = _centre_rows(_centre_rows(self._starts).swapaxes(1, 2))
-        eigenvalues, vectors = np.linalg.eigh((centred + centred.swapaxes(1, 2)) / 2)
+        starts, ends, self._final = stacked[:, :n, :n], stacked[:, :n, 1:], stacked[:, :n, n]
+        means = self._start_means = starts.mean(axis=1)
+        self._mean_change = (self._final - starts[:, :, 0]) / n  # a telescoping sum over the pairs
+        across = means[:, :, None] + (means - means.mean(axis=1, keepdims=True))[:, None, :]
+        eigenvalues, vectors = np.linalg.eigh(starts - across)
         self.singular = np.sqrt(np.maximum(eigenvalues[:, ::-1], 0.0))
         self._vectors = vectors[:, :, ::-1]
-        self._pair_ends = _centre_rows(self._ends.swapaxes(1, 2)).swapaxes(1, 2)
+        self._pair_ends = ends - (means + self._mean_change)[:, :, None]
+
+    @property
+    def floor(self) -> float:
+        """Smallest tolerance: below it a Gram matrix knows nothing."""
+        return float(np.sqrt(self.n_pairs * np.finfo(np.float64).eps))
 
     def kept(self, rtol: float, rank: int | None = None) -> npt.NDArray[np.bool_]:
         """Tell the directions above ``rtol`` times the largest, at most ``rank`` of them."""
-        floor = np.sqrt(self.n_pairs * np.finfo(np.float64).eps)  # below it a Gram matrix knows nothing
-        return truncation(self.singular, max(rtol, floor), rank)
+        return truncation(self.singular, max(rtol, self.floor), rank)
 
     def truncate(self, rtol: float, rank: int | None = None) -> ReducedOperators:
         """Solve on the directions above ``rtol`` times the largest, at most ``rank`` of them."""
@@ -109,9 +99,9 @@ class GramModes:
         transposed = coefficients.swapaxes(1, 2)
         pairs_next = self._pair_ends.swapaxes(1, 2) @ coefficients
         return ReducedOperators(
-            operator=transposed @ self._pair_ends @ coefficients,
-            state=apply(transposed, self._final - self._starts.mean(axis=2)),
-            intercept=apply(transposed, (self._ends - self._starts).mean(axis=2)),
+            operator=pairs_next.swapaxes(1, 2) @ coefficients,
+            state=apply(transposed, self._final - self._start_means),
+            intercept=apply(transposed, self._mean_change),
             coefficients=coefficients,
             kept=kept[:, :width],
             n_pairs=self.n_pairs,
@@ -129,6 +119,7 @@ def solve_delay(
     rtol: float,
     rank: int | None = None,
     refine: Callable[[ReducedOperators], ReducedOperators] | None = None,
+    modes: GramModes | None = None,
 ) -> Operators:
     """Fit an affine map on states that stack ``delays`` snapshots, without forming the states.
 
@@ -150,6 +141,8 @@ def solve_delay(
         Relative tolerance of the truncation, and the largest number of directions kept.
     refine
         Takes the least-squares solution and returns another map on the same states.
+    modes
+        The decomposition of this Gram matrix, where it is there already.
 
     Notes
     -----
@@ -157,7 +150,7 @@ def solve_delay(
     spectral properties of the Koopman operator", SIAM J. Appl. Dyn. Syst. 2017,
     https://doi.org/10.1137/17M1125236.
     """
-    modes = GramModes(gram, delays)
+    modes = modes or GramModes(gram, delays)
     reduced = modes.truncate(rtol, rank)
     if refine is not None:
         reduced = refine(reduced)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from koopscope.operators.model import Floats, Operators
-from koopscope.statistics import r_factor
 
 
 def mix_operators(members: Sequence[Operators]) -> Operators:
-    """Join fits of one lag into one whose forecast is the mean of theirs.
+    """Join fits, and straight lines, of one lag into one whose forecast is the mean of theirs.
 
     The states stand side by side, the operators along the diagonal, and each basis is divided by the
-    number of members: the eigenvalues are those of all members, their amplitudes a share of each.
+    number of members: the eigenvalues are those of all members, their amplitudes a share of each. The pairs
+    stay with the members.
 
     Right where the best settings are uncertain, as on runs that oscillate: what a fit owes to its settings
     averages out. Where one fit is clearly the best it only adds the errors of the others.
@@ -31,7 +31,7 @@ def mix_operators(members: Sequence[Operators]) -> Operators:
     """
     if len(members) == 1:
         return members[0]
-    pairs = [_compressed_pairs(member) for member in members]
+    n_groups, n_states = members[0].operator.shape[0], sum(one.operator.shape[1] for one in members)
     bases = [member.basis / len(members) for member in members if member.basis is not None]
     return Operators(
         operator=_along_diagonal([member.operator for member in members]),
@@ -42,16 +42,10 @@ def mix_operators(members: Sequence[Operators]) -> Operators:
         condition=np.max([member.condition for member in members], axis=0),
         scale=np.mean([member.scale for member in members], axis=0),
         drift=np.concatenate([member.drift for member in members], axis=1),
-        pairs_now=_along_diagonal([now for now, _ in pairs]),
-        pairs_next=_along_diagonal([following for _, following in pairs]),
+        pairs_now=np.zeros((n_groups, 0, n_states)),
+        pairs_next=np.zeros((n_groups, 0, n_states)),
+        members=tuple(members),
     )
-
-
-def _compressed_pairs(member: Operators) -> tuple[Floats, Floats]:
-    """Rotate the pairs into as few rows as hold their inner products: a fifth of them, or fewer."""
-    n_states = member.operator.shape[1]
-    factor = r_factor(np.concatenate([member.pairs_now, member.pairs_next], axis=2))
-    return factor[:, :, :n_states], factor[:, :, n_states:]
 
 
 def _along_diagonal(matrices: Sequence[Floats]) -> Floats:

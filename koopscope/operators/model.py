@@ -40,6 +40,8 @@ class Operators:
     pairs_now, pairs_next
         The fitted pairs in the operator's coordinates, compressed to ``row`` rows that keep all inner
         products; shape ``(group, row, state)``.
+    members
+        The fits that a mixture is the mean of; empty for a single fit. The pairs of a mixture are theirs.
     """
 
     operator: Floats
@@ -52,6 +54,7 @@ class Operators:
     drift: Floats
     pairs_now: Floats
     pairs_next: Floats
+    members: tuple[Operators, ...] = ()
 
 
 def kept_inverse(singular: Floats, kept: npt.NDArray[np.bool_]) -> Floats:
@@ -75,4 +78,4 @@ def truncation(singular: Floats, rtol: float, rank: int | None) -> npt.NDArray[n
 
 def apply(matrices: Floats, vectors: Floats) -> Floats:
     """Multiply each group's matrix with its vector."""
-    return np.asarray(np.einsum("gij,gj->gi", matrices, vectors))
+    return np.asarray((matrices @ vectors[:, :, None])[:, :, 0])

@@ -8,7 +8,14 @@ import numpy.typing as npt
 from koopscope.operators.model import Floats, apply
 
 
-def states_at(operators: Floats, displacement: Floats, leads: npt.NDArray[np.float64], lag: int) -> Floats:
+def states_at(
+    operators: Floats,
+    displacement: Floats,
+    leads: npt.NDArray[np.float64],
+    lag: int,
+    *,
+    together: bool = False,
+) -> Floats:
     """State after each lead, by binary powers; between lags the states interpolate linearly.
 
     Parameters
@@ -19,6 +26,8 @@ def states_at(operators: Floats, displacement: Floats, leads: npt.NDArray[np.flo
         Training steps from where the forecast starts, at least 0.
     lag
         Training steps of one application.
+    together
+        Step all leads in one product: faster, but a state's rounding then depends on the other leads.
 
     Returns
     -------
@@ -29,15 +38,17 @@ def states_at(operators: Floats, displacement: Floats, leads: npt.NDArray[np.flo
     # A diverging operator overflows here; the caller deals with the infinities it leaves.
     with np.errstate(over="ignore", invalid="ignore"):
         if not remainder.any():
-            return affine_steps(operators, displacement, below)
+            return affine_steps(operators, displacement, below, together=together)
         counts, position = np.unique(np.concatenate([below, below + (remainder > 0)]), return_inverse=True)
-        states = affine_steps(operators, displacement, counts)
+        states = affine_steps(operators, displacement, counts, together=together)
         share = (remainder / lag)[None, :, None]
         lower, upper = states[:, position[: leads.size]], states[:, position[leads.size :]]
         return np.where(share > 0, (1 - share) * lower + share * upper, lower)
 
 
-def affine_steps(operators: Floats, offsets: Floats, counts: npt.NDArray[np.int64]) -> Floats:
+def affine_steps(
+    operators: Floats, offsets: Floats, counts: npt.NDArray[np.int64], *, together: bool = False
+) -> Floats:
     """State after each count of steps of ``z <- A z + b``, starting from zero.
 
     ``z(m) = (I + A + ... + A^(m-1)) b``. Doubling the map (``A, b -> A A, A b + b``) costs ``log2(m)``
@@ -51,6 +62,8 @@ def affine_steps(operators: Floats, offsets: Floats, counts: npt.NDArray[np.int6
         ``A`` of shape ``(group, state, state)`` and ``b`` of shape ``(group, state)``.
     counts
         Non-negative numbers of steps, shape ``(count,)``.
+    together
+        As in `states_at`.
 
     Returns
     -------
@@ -63,7 +76,9 @@ def affine_steps(operators: Floats, offsets: Floats, counts: npt.NDArray[np.int6
             offset = apply(power, offset) + offset
             power = power @ power
         taken = np.flatnonzero(counts >> bit & 1)
-        # Vector by vector: in one product a state's rounding would depend on which others were asked for.
-        stepped = power[:, None] @ states[:, taken, :, None]
-        states[:, taken] = stepped[..., 0] + offset[:, None]
+        if together:
+            stepped = states[:, taken] @ power.swapaxes(1, 2)
+        else:  # vector by vector
+            stepped = (power[:, None] @ states[:, taken, :, None])[..., 0]
+        states[:, taken] = stepped + offset[:, None]
     return states

@@ -212,7 +212,7 @@ def _entry(every: list[Axes], result: xr.Dataset) -> list[Artist]:
         ax.axvline(middle, color=style.ALARM, linewidth=1.2)
     text = f"in a basin by\nstep {middle:.0f}"
     if entry.size > 1:
-        text += f"\n({np.count_nonzero(entered)} of {entry.size} groups)"
+        text += f"\n({np.count_nonzero(entered)} of\n{entry.size} groups)"
     return [Line2D([], [], color=style.ALARM, label=text)]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 import numpy as np
 import xarray as xr
@@ -17,6 +19,8 @@ from koopscope.plots import style
 
 _NAMED = 30  # items up to which each has its name; beyond, a name every few
 _SPELLED = 8  # items up to which each distance is written
+_LONGEST = 16  # characters of a name
+_FINE = 100  # items above which the dendrogram's lines are thin
 _COLOURS = "viridis_r"  # far is dark; perceptually even, and safe for the colour-blind
 
 
@@ -72,7 +76,8 @@ def plot_distance(
         vmax=matrix.max() or 1.0,
         interpolation="nearest",
     )
-    _name(axes, [style.shortened(names[i], 16) for i in order])
+    spelled = _distinct(names)
+    _name(axes, [spelled[i] for i in order])
     if count <= _SPELLED:
         _spell(axes, matrix[np.ix_(order, order)])
     beside = axes.inset_axes((1.05, 0.0, 0.04, 0.6))
@@ -100,9 +105,25 @@ def _dendrogram(ax: Axes, matrix: np.ndarray[tuple[int, ...], np.dtype[np.float6
         np.column_stack([(np.array(x) - 5) / 10, y])
         for x, y in zip(tree["icoord"], tree["dcoord"], strict=True)
     ]
-    above.add_collection(LineCollection(lines, colors=style.GREY, linewidths=0.8))
+    width = 0.8 if matrix.shape[0] <= _FINE else 0.3
+    above.add_collection(LineCollection(lines, colors=style.GREY, linewidths=width))
     above.set(xlim=(-0.5, matrix.shape[0] - 0.5), ylim=(0, 1.05 * float(joined[-1, 2]) or 1.0))
     return [int(i) for i in tree["leaves"]]
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Leave out whole words that long names share at both ends, then cut what is still long in its middle."""
+    if max(map(len, names)) > _LONGEST and len(set(names)) > 1:
+        front, back = _shared(names), _shared([name[::-1] for name in names])
+        names = [name[front : max(front, len(name) - back)] or name for name in names]
+    head, tail = _LONGEST // 2 - 1, _LONGEST // 2
+    return [name if len(name) <= _LONGEST else f"{name[:head]}…{name[-tail:]}" for name in names]
+
+
+def _shared(names: list[str]) -> int:
+    """Count the characters of the words, each with what ends it, that all names begin with."""
+    words = zip(*(re.findall(r"[^/_. -]*[/_. -]", name) for name in names), strict=False)
+    return sum(len(each[0]) for each in takewhile(lambda each: len(set(each)) == 1, words))
 
 
 def _name(ax: Axes, names: list[str]) -> None:

@@ -125,13 +125,13 @@ def draw_intervals(
     along = np.exp(growth + 1j * np.angle(centre))
     around = np.abs(centre) * np.exp(2j * np.pi * turn)
     bars = np.concatenate([along, around])
-    colour = np.tile(to_rgba_array(colours.of_points(table["layer"].to_numpy()[drawn]), 0.6), (2, 1))
+    colour = np.tile(to_rgba_array(colours.of_points(table["layer"].to_numpy()[drawn]), 0.8), (2, 1))
     ax.add_collection(
         LineCollection(
             list(np.stack([bars.real, bars.imag], axis=2)),
             colors=colour,
-            linewidths=0.8,
-            zorder=1.9,
+            linewidths=1.4,
+            zorder=2.1,
             label="intervals",
         ),
         autolim=False,

@@ -106,9 +106,9 @@ def _draw_promise(ax: Axes, backtest: xr.Dataset) -> str:
     leads = backtest["lead"].to_numpy()
     predicted, bound = (_drawable(backtest[name].to_numpy()) for name in ("predicted_error", "error_bound"))
     ax.fill_between(leads, predicted, bound, color=style.PALETTE[1], alpha=0.35, linewidth=0)
-    ax.plot(leads, predicted, color=style.PALETTE[1], linewidth=1.0, label="stated: predicted to bound")
+    ax.plot(leads, predicted, color=style.PALETTE[1], linewidth=1.0, label="stated: predicted\nto bound")
     tolerance, horizon = float(backtest.attrs["tolerance"]), int(backtest.attrs["horizon"])
-    ax.axhline(tolerance, color="black", linewidth=0.8, linestyle=":")
+    ax.axhline(tolerance, color="black", linewidth=0.8, linestyle=":", label=f"tolerance {tolerance:g}")
     if not horizon:
         return f"no lead with a bound within {tolerance:g}"
     ax.axvline(horizon, color="black", linewidth=1.0, linestyle="--", label="horizon")

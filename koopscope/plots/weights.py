@@ -19,6 +19,8 @@ from koopscope.trajectory import validate
 from koopscope.weight_vector import WeightVector
 
 _FEW = 40  # leads up to which each is marked, since only there the forecast was compared
+_NAMED = 10  # curves up to which each is named; of more, as many, spread over the walk of colours
+_LONGEST = 26  # characters of a name in the legend; the end of it tells weights apart
 _RUNAWAY = 10.0  # a forecast range beyond this multiple of the true one must not set the view
 
 Weights = int | Sequence[tuple[str, tuple[int, ...]]]
@@ -193,9 +195,16 @@ def _draw_t2(ax: Axes, t2: int) -> None:
 
 
 def _handles(ax: Axes, *, marked: bool) -> list[Artist]:
-    solid: list[Artist] = [line for line in ax.lines if line.get_linestyle() == "-"]
+    solid = [line for line in ax.lines if line.get_linestyle() == "-"]
+    shown = np.unique(np.linspace(0, len(solid) - 1, min(_NAMED, len(solid))).astype(int))
+    named: list[Artist] = [
+        Line2D([], [], color=solid[i].get_color(), linewidth=1.4, label=_ending(str(solid[i].get_label())))
+        for i in shown
+    ]
+    if len(solid) > len(named):
+        named.append(style.remark(f"and {len(solid) - len(named)} between these"))
     return [
-        *solid,
+        *named,
         Line2D([], [], color=style.GREY, label="true"),
         Line2D(
             [],
@@ -210,6 +219,10 @@ def _handles(ax: Axes, *, marked: bool) -> list[Artist]:
         ),
         Line2D([], [], color=style.GREY, linewidth=1.0, linestyle=":", label="t2"),
     ]
+
+
+def _ending(name: str) -> str:
+    return name if len(name) <= _LONGEST else "…" + name[1 - _LONGEST :]
 
 
 def _limit_view(

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from bokeh.models import ColumnDataSource, CustomJS, HoverTool
+from bokeh.models import ColumnDataSource, CustomJS, HoverTool, NoOverlap
 from bokeh.plotting import figure
 from bokeh.transform import linear_cmap
 
 from koopscope.plots.style import GREY, PALETTE
-from koopscope.reporting.points import Points
+from koopscope.reporting.points import Entry, Points
 
 EIGENVALUES, WEIGHTS = "eigenvalues", "weights"
 _TOOLS = "pan,wheel_zoom,box_zoom,tap,box_select,lasso_select,reset,save"
@@ -89,11 +89,11 @@ def error_figure(points: Points, lead: int, n_layers: int) -> Any:
     return made
 
 
-def skill_figure(verification: xr.DataTree) -> Any:
-    """Draw the relative error by lead, of the fit beside the baselines."""
+def skill_figure(verification: xr.DataTree, backtest: xr.Dataset | None) -> Any:
+    """Draw the relative error by lead, of the fit beside the baselines, and the horizon of its backtest."""
     errors = verification.to_dataset()["relative_l2"].sortby("lead")
     made = _figure(
-        "Error by lead", "lead (training steps)", "|error| / |evolution|", y_axis_type="log", height=320
+        "Error by lead", "lead (training steps)", "|error| / |evolution|", y_axis_type="log", height=430
     )
     dashes = ["solid", "dashed", "dotted", "dotdash", "dashdot"]
     for number, name in enumerate(errors["forecast"].to_numpy().astype(str).tolist()):
@@ -107,14 +107,20 @@ def skill_figure(verification: xr.DataTree) -> Any:
             line_dash=dashes[number % len(dashes)],
             legend_label=name,
         )
+    if backtest is not None and backtest.attrs["horizon"]:
+        _mark(made, float(backtest.attrs["horizon"]), "horizon")
+        tolerance = [float(backtest.attrs["tolerance"])]
+        made.hspan(
+            y=tolerance, line_color=GREY, line_dash="dotted", legend_label="tolerance", name="tolerance"
+        )
     _plain_legend(made)
     return made
 
 
-def basin_figure(basin: xr.Dataset) -> Any:
-    """Draw the largest spectral radius of the groups by window, and the share of them in a basin."""
+def basin_figure(basin: xr.Dataset, entry: Entry) -> Any:
+    """Draw the largest spectral radius of the groups by window, their share in a basin, and the entry."""
     steps = basin["window"].to_numpy()
-    made = _figure("Basin", "training step", "spectral radius; share of groups", height=320)
+    made = _figure("Basin", "training step", "spectral radius; share of groups", height=460)
     made.line(
         steps,
         basin["spectral_radius"].max("group").to_numpy(),
@@ -133,8 +139,17 @@ def basin_figure(basin: xr.Dataset) -> Any:
             line_dash="solid" if name == "in_basin" else "dashed",
             legend_label=name.replace("_", " "),
         )
+    if entry.groups:
+        strip = {"x0": [entry.low], "x1": [entry.high], "fill_color": GREY, "fill_alpha": 0.2}
+        made.vstrip(**strip, line_alpha=0.0, name="entry interval")
+        _mark(made, entry.step, "entry")
     _plain_legend(made)
     return made
+
+
+def _mark(made: Any, where: float, name: str) -> None:
+    """Draw a line across the figure, at a training step or a lead."""
+    made.vspan(x=[where], line_color=GREY, line_width=2, line_dash="dashed", legend_label=name, name=name)
 
 
 def _figure(title: str, x: str, y: str, **settings: Any) -> Any:
@@ -145,12 +160,13 @@ def _figure(title: str, x: str, y: str, **settings: Any) -> Any:
         tools=_TOOLS,
         sizing_mode="stretch_width",
         min_width=260,
-        toolbar_location="above",
+        toolbar_location="below",
         background_fill_alpha=0,
         border_fill_alpha=0,
         **settings,
     )
     made.toolbar.logo = None
+    made.axis.major_label_policy = NoOverlap(min_distance=8)
     return made
 
 
@@ -160,6 +176,11 @@ def _coloured(n_layers: int) -> dict[str, Any]:
 
 
 def _plain_legend(made: Any) -> None:
+    """Put the legend below the axes, where it covers no data."""
+    made.add_layout(made.legend[0], "below")
+    made.legend.orientation = "horizontal"
+    made.legend.ncols = 2
+    made.legend.location = "left"
     made.legend.background_fill_alpha = 0
     made.legend.border_line_alpha = 0
     made.legend.click_policy = "hide"

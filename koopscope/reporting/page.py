@@ -14,7 +14,14 @@ import xarray as xr
 from koopscope.errors import OutputExistsError, ResultError, UsageError
 from koopscope.fit_tree import require_kind
 from koopscope.plots.reading import lead_position
-from koopscope.reporting.points import Points, eigenvalue_points, layer_names, weight_points
+from koopscope.reporting.points import (
+    Points,
+    basin_entry,
+    eigenvalue_points,
+    horizon_words,
+    layer_names,
+    weight_points,
+)
 from koopscope.summary import describe_fit, describe_verification, to_json
 from koopscope.versions import __version__
 
@@ -34,8 +41,9 @@ def report(
     """Write one page of HTML about a fit that needs no network and no other file.
 
     On it: a row a layer with its verdict, the eigenvalues, the error of every weight (selecting eigenvalues
-    selects the weights of their groups), the error by lead beside the baselines, the basin by window, all
-    settings and versions, and the summary as JSON to download. Above 20 000 points of a kind the strongest
+    selects the weights of their groups), the error by lead beside the baselines with the horizon that the
+    fit states, the basin by window with the entry, all settings and versions, and the summary as JSON to
+    download. Above 20 000 points of a kind the strongest
     eigenvalues, or the weights that moved most, are drawn, and the page says so.
 
     Parameters
@@ -113,14 +121,16 @@ def _render(fit: xr.DataTree, verification: xr.DataTree | None, basin: xr.Datase
     eigenvalues = eigenvalue_points(fit)
     models = {"eigenvalues": figures.eigenvalue_figure(eigenvalues, int(fit.attrs["lag"]), len(layers))}
     weights = None
+    backtest = fit["backtest"].to_dataset() if "backtest" in fit else None
     if verification is not None:
         weights = weight_points(fit, verification)
         lead = int(verification["lead"].to_numpy()[lead_position(verification, None)])
         models["errors"] = figures.error_figure(weights, lead, len(layers))
         if verification.sizes["lead"] > 1:
-            models["skill"] = figures.skill_figure(verification)
-    if basin is not None:
-        models["basin"] = figures.basin_figure(basin)
+            models["skill"] = figures.skill_figure(verification, backtest)
+    entry = None if basin is None else basin_entry(basin)
+    if basin is not None and entry is not None:
+        models["basin"] = figures.basin_figure(basin, entry)
     script, divisions = components(models)
     described = _describe(fit, verification)
     environment = Environment(autoescape=True, undefined=StrictUndefined)
@@ -138,6 +148,8 @@ def _render(fit: xr.DataTree, verification: xr.DataTree | None, basin: xr.Datase
             _left_out("weights", weights),
             _outside(int(np.count_nonzero(figures.eigenvalue_reach(eigenvalues) > figures.REACH))),
         ],
+        horizon=horizon_words(backtest),
+        entry="" if entry is None else entry.words,
         settings=[(name, described[name]) for name in _SETTINGS],
         versions=described["versions"],
         version=__version__,

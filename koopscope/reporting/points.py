@@ -1,4 +1,4 @@
-"""Eigenvalues and weights as columns of numbers, joined by the group they belong to."""
+"""Eigenvalues and weights as columns of numbers, joined by the group they belong to; entry and horizon."""
 
 from __future__ import annotations
 
@@ -27,6 +27,49 @@ class Points:
     def shown(self) -> int:
         """Number of points on the page."""
         return int(self.columns["group"].size)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """When groups came into a basin, in training steps: medians over the ``groups`` of ``total`` that did."""
+
+    step: float
+    low: float
+    high: float
+    groups: int
+    total: int
+
+    @property
+    def words(self) -> str:
+        """One sentence."""
+        if not self.groups:
+            return "No basin was entered."
+        interval = f"by step {self.step:.0f} (between {self.low:.0f} and {self.high:.0f})"
+        if self.total == 1:
+            return f"In a basin {interval}."
+        return f"{self.groups} of {self.total} groups came into a basin, {interval}, by the median."
+
+
+def basin_entry(basin: xr.Dataset) -> Entry:
+    """Read the entry from a basin result."""
+    entered = np.isfinite(basin["entry_step"].to_numpy())
+    count = int(np.count_nonzero(entered))
+    columns = (basin[name].to_numpy()[entered] for name in ("entry_step", "entry_low", "entry_high"))
+    step, low, high = (float(np.median(column)) if count else np.nan for column in columns)
+    return Entry(step, low, high, count, entered.size)
+
+
+def horizon_words(backtest: xr.Dataset | None) -> str:
+    """Say in one sentence how far the fit can be trusted."""
+    if backtest is None:
+        return "No horizon: a fit with method auto states how far its forecasts can be trusted."
+    tolerance, horizon = backtest.attrs["tolerance"], int(backtest.attrs["horizon"])
+    if not horizon:
+        return f"No lead has a stated error bound within {tolerance:g}."
+    least = "at least " if backtest.attrs["horizon_censored"] else ""
+    return (
+        f"Horizon: {least}{horizon} steps, the largest lead whose stated error bound is within {tolerance:g}."
+    )
 
 
 def layer_names(fit: xr.DataTree) -> list[str]:

@@ -52,6 +52,8 @@ def embed_delays(gram: npt.NDArray[np.float64], delays: int) -> npt.NDArray[np.f
 
     ``H_ij = sum over p < q of G_(i+p)(j+p)``, for ``snapshot - q + 1`` stacked columns.
     """
+    if delays == 1:
+        return gram
     n_columns = gram.shape[1] - delays + 1
     embedded = np.zeros((gram.shape[0], n_columns, n_columns))
     for shift in range(delays):

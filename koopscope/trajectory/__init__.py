@@ -1,10 +1,10 @@
 """Recorded weights to and from xarray: the writer, the readers, and what is known of each tensor's axes.
 
-What lives here: the on-disk format (`format`, `chunks`), the writer (`writer`, `journal`, `folding`,
-`recovery`, `zarr_store`; `hdf5_writer` apart), the lazy readers (`zarr_reader`, `columns`, `tail`,
-`hdf5_reader`, `checkpoints`, `remote`, `opening`), the meaning of each tensor's axes (`layout`), the
-in-memory form every other part of koopscope works on (`dataset`), what a recording holds and what is wrong
-with it (`inspection`), and copies of any recording in our own format (`conversion`).
+What lives here: the on-disk format (`format`, `chunks`), the writer (`writer`, `journal`, `recycling`,
+`folding`, `recovery`, `zarr_store`; `hdf5_writer` apart), the lazy readers (`zarr_reader`, `columns`,
+`journal_rows`, `tail`, `hdf5_reader`, `checkpoints`, `remote`, `opening`), the meaning of each tensor's axes
+(`layout`), the in-memory form every other part of koopscope works on (`dataset`), what a recording holds and
+what is wrong with it (`inspection`), and copies of any recording in our own format (`conversion`).
 
 May import: `koopscope.errors`, `koopscope.progress`, `koopscope.variables`, `koopscope.parallel`, and
 its own files. zarr and h5py are used here and nowhere above.

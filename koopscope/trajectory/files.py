@@ -81,6 +81,11 @@ def replace(path: Path, data: Bytes, *, durable: bool, partial: Path | None = No
         sync_folder(path.parent)
 
 
+def rename(path: Path, target: Path) -> None:
+    """Give a file another name, in place of what has that name."""
+    os.replace(path, target)
+
+
 def sync_folder(path: Path) -> None:
     """Force the names in a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

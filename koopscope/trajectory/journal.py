@@ -1,35 +1,30 @@
 """The journal: rows that were recorded but are not in the store yet, in files beside it.
 
-A file holds a header that describes the rows, then records of one size (see `records`).
+A file holds a header that describes the rows, then records of one size (see `records`). A record whose first
+eight bytes are zeros was not finished, or never begun: they are the last that is written of it.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import struct
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from koopscope.errors import TrajectoryError
-from koopscope.trajectory import format as fmt
 from koopscope.trajectory.chunks import crc32c
 from koopscope.trajectory.files import recording_errors, replace, sync_folder, write_all
-from koopscope.trajectory.records import Field, Piece, RecordFormat
+from koopscope.trajectory.records import MARK_BYTES, Field, Piece, RecordFormat
+from koopscope.trajectory.recycling import SPARE, Recycler
 
-_MAGIC = b"KOOPJRN1"
-_FILE_HEAD = struct.Struct("<8sII")  # magic, length of the description, its CRC-32C
-_MAX_DESCRIPTION = 16 * 2**20
+MAGIC = b"KOOPJRN1"
+FILE_HEAD = struct.Struct("<8sII")  # magic, length of the description, its CRC-32C
 _READ_BACK_BYTES = 2**17  # at a time, which stays in the processor's cache
-_DTYPES = ("<i8", "<f2", "<f4", "<f8")
 
 
 def journal_path(store: Path, run_id: str, first_row: int) -> Path:
@@ -39,6 +34,15 @@ def journal_path(store: Path, run_id: str, first_row: int) -> Path:
     'run.zarr.journal-01234567-000000000064'
     """
     return store.with_name(f"{store.name}.journal-{run_id[:8]}-{first_row:012d}")
+
+
+def spare_path(store: Path, run_id: str) -> Path:
+    """Name the file of an earlier journal that is kept to be used again.
+
+    >>> spare_path(Path("run.zarr"), "0123456789abcdef").name
+    'run.zarr.journal-01234567-spare'
+    """
+    return store.with_name(f"{store.name}.journal-{run_id[:8]}{SPARE}")
 
 
 def find_journals(store: Path, run_id: str) -> list[Path]:
@@ -67,6 +71,8 @@ class Journal:
         What a record holds.
     durable
         Force every record to the disk.
+    recycler
+        May have the file of an earlier journal, which is used again then.
 
     Raises
     ------
@@ -83,6 +89,7 @@ class Journal:
         record_format: RecordFormat,
         *,
         durable: bool,
+        recycler: Recycler | None = None,
     ) -> None:
         """Make the file with its header."""
         self.path = path
@@ -96,7 +103,8 @@ class Journal:
         head = _head(run_id, first_row, record_format.fields)
         self._start = len(head)
         with recording_errors(path):
-            replace(path, head, durable=durable)
+            if recycler is None or not recycler.take(path, head):
+                replace(path, head, durable=durable)
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._descriptor = descriptor
         self._close = weakref.finalize(self, os.close, descriptor)
@@ -122,25 +130,33 @@ class Journal:
         RecordingError
             Where it cannot be written; nothing of it is kept.
         """
-        begin = offset = self._start + self.rows * self._format.nbytes
-        checksum = 0
+        begin = self._start + self.rows * self._format.nbytes
         with recording_errors(self.path):
             try:
-                for data, shared in pieces:
-                    write_all(self._descriptor, data.data, offset)
-                    if shared:
-                        checksum = self._read_back(offset, data.size, checksum)
-                    else:
-                        checksum = crc32c(data, checksum)
-                    offset += data.size
+                mark, offset, checksum = self._write_row(pieces, begin)
                 write_all(self._descriptor, self._format.seal(checksum), offset)
+                # Last, and in one page: a process that dies on the way leaves a record that is not marked.
+                write_all(self._descriptor, mark, begin)
                 if self._durable:
                     os.fdatasync(self._descriptor)
             except OSError:
                 with suppress(OSError):
-                    os.ftruncate(self._descriptor, begin)
+                    os.pwrite(self._descriptor, bytes(MARK_BYTES), begin)
                 raise
         self.rows += 1
+
+    def _write_row(self, pieces: Iterable[Piece], begin: int) -> tuple[memoryview, int, int]:
+        """Write a record but for mark and seal; give the mark, where the seal belongs, and the checksum."""
+        mark, offset, checksum = memoryview(b""), begin, 0
+        for data, shared in pieces:
+            if not mark:
+                mark = data.data[:MARK_BYTES]
+                write_all(self._descriptor, data.data[MARK_BYTES:], offset + MARK_BYTES)
+            else:
+                write_all(self._descriptor, data.data, offset)
+            checksum = self._read_back(offset, data.size, checksum) if shared else crc32c(data, checksum)
+            offset += data.size
+        return mark, offset, checksum
 
     def _read_back(self, offset: int, size: int, checksum: int) -> int:
         """Add to a checksum what the file has in a place that was just written."""
@@ -181,123 +197,5 @@ def _head(run_id: str, first_row: int, fields: Sequence[Field]) -> bytes:
     described = {"run_id": run_id, "first_row": first_row, "fields": [asdict(field) for field in fields]}
     text = json.dumps(described, separators=(",", ":")).encode()
     # Padded, so that every record begins where its numbers are aligned.
-    text += b" " * (-(_FILE_HEAD.size + len(text)) % 64)
-    return _FILE_HEAD.pack(_MAGIC, len(text), crc32c(text)) + text
-
-
-@dataclass(frozen=True)
-class JournalRows:
-    """The rows of one journal that are whole and unharmed.
-
-    Parameters
-    ----------
-    path, run_id, first_row
-        The file, the run it belongs to, and the number of its first row.
-    record_format
-        What a record holds.
-    start
-        Where the records begin.
-    rows
-        Number of whole records before the first that is not.
-    damage
-        What is wrong after them; ``None`` where nothing follows but the beginning of a record.
-    """
-
-    path: Path
-    run_id: str
-    first_row: int
-    record_format: RecordFormat
-    start: int
-    rows: int
-    damage: str | None
-
-    @property
-    def stop(self) -> int:
-        """Number of the row after the last."""
-        return self.first_row + self.rows
-
-    def views(self) -> dict[str, NDArray[Any]]:
-        """See the rows of each field, in the file: nothing is read before it is looked at.
-
-        Raises
-        ------
-        FileNotFoundError
-            Where the journal is gone, as its rows are in the store by now.
-        """
-        needed = self.start + self.rows * self.record_format.nbytes
-        return self.record_format.views(_mapped(self.path, needed), self.start, self.rows)
-
-
-def read_journal(path: Path) -> JournalRows:
-    """Read and check a journal: every record's number, length and checksum.
-
-    Raises
-    ------
-    TrajectoryError
-        Where its header is damaged.
-    FileNotFoundError
-        Where it is gone.
-    """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        head = file.read(_FILE_HEAD.size)
-        described, start = _description(path, head, file.read(_description_length(path, head)))
-    fields = tuple(_fields(path, described.get("fields")))
-    run_id, first_row = described.get("run_id"), described.get("first_row")
-    if not isinstance(run_id, str) or not isinstance(first_row, int) or first_row < 0:
-        raise TrajectoryError(f"{path}: the header of this journal is not understood")
-    record_format = RecordFormat(fields)
-    whole = (size - start) // record_format.nbytes
-    content = _mapped(path, start + whole * record_format.nbytes)
-    rows, damage = 0, None
-    while rows < whole and damage is None:
-        begin = start + rows * record_format.nbytes
-        if record_format.is_sealed(content[begin : begin + record_format.nbytes], first_row + rows):
-            rows += 1
-        else:
-            damage = (
-                f"row {first_row + rows} is damaged, and {whole - rows} rows from there on are not readable"
-            )
-    return JournalRows(path, run_id, first_row, record_format, start, rows, damage)
-
-
-def _mapped(path: Path, size: int) -> NDArray[np.uint8]:
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size < size:
-            raise TrajectoryError(f"{path}: this journal has become shorter; open the recording again")
-        return np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
-
-
-def _description_length(path: Path, head: bytes) -> int:
-    if len(head) < _FILE_HEAD.size or not head.startswith(_MAGIC):
-        raise TrajectoryError(f"{path}: no journal of a recording, or one whose header is damaged")
-    length = int(_FILE_HEAD.unpack(head)[1])
-    if length > _MAX_DESCRIPTION:
-        raise TrajectoryError(
-            f"{path}: expected a header of at most {_MAX_DESCRIPTION} bytes, found {length}"
-        )
-    return length
-
-
-def _description(path: Path, head: bytes, text: bytes) -> tuple[Mapping[str, Any], int]:
-    _, length, checksum = _FILE_HEAD.unpack(head)
-    if len(text) != length or crc32c(text) != checksum:
-        raise TrajectoryError(f"{path}: the header of this journal is damaged")
-    try:
-        described = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise TrajectoryError(f"{path}: the header of this journal is no JSON ({error})") from error
-    if not isinstance(described, dict):
-        raise TrajectoryError(f"{path}: the header of this journal is not understood")
-    return described, len(head) + len(text)
-
-
-def _fields(path: Path, listed: Any) -> Iterator[Field]:
-    for item in listed if isinstance(listed, list) and listed else [None]:
-        known = item if isinstance(item, dict) else {}
-        name, dtype, shape = known.get("name"), known.get("dtype"), known.get("shape")
-        sizes = shape if isinstance(shape, list) and len(shape) <= fmt.MAX_RANK else [-1]
-        usable = all(isinstance(n, int) and 0 <= n < 2**40 for n in sizes)
-        if not isinstance(name, str) or dtype not in _DTYPES or not usable:
-            raise TrajectoryError(f"{path}: the header of this journal lists a field {item!r:.80}")
-        yield Field(name, dtype, tuple(sizes))
+    text += b" " * (-(FILE_HEAD.size + len(text)) % 64)
+    return FILE_HEAD.pack(MAGIC, len(text), crc32c(text)) + text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from koopscope.errors import KoopscopeError, RecordingError
 from koopscope.trajectory import format as fmt
 from koopscope.trajectory.files import recording_errors
 from koopscope.trajectory.folding import Folder
-from koopscope.trajectory.journal import Journal, find_journals, journal_path
+from koopscope.trajectory.journal import Journal, find_journals, journal_path, spare_path
 from koopscope.trajectory.lock import StoreLock
 from koopscope.trajectory.plan import Plan
 from koopscope.trajectory.recovery import recorded_packer, replay_journals, require_attrs
+from koopscope.trajectory.recycling import Recycler
 from koopscope.trajectory.rows import RowPacker
 from koopscope.trajectory.settings import Settings
 from koopscope.trajectory.zarr_store import ZarrStore, create_store
@@ -42,7 +44,10 @@ class JournaledStore:
         self._settings = settings
         self._journal = journal
         self._first_row = journal.first_row
-        self._folder = Folder(store.fold)
+        # Writing to the disk at once takes so long that the pages of the file do not matter.
+        spare = spare_path(store.path, journal.run_id)
+        self._recycler = None if settings.durable else Recycler(spare)
+        self._folder = Folder(partial(store.fold, recycler=self._recycler))
 
     @classmethod
     def create(cls, path: Path, plan: Plan, settings: Settings) -> JournaledStore:
@@ -172,20 +177,30 @@ class JournaledStore:
     def release(self) -> None:
         """Let go of the files, whatever is in them."""
         self._journal.close()
+        if self._recycler is not None:
+            self._recycler.drop()
         if self._store.lock is not None:
             self._store.lock.release()
 
     def _rotate(self) -> None:
         old = self._journal
+        first_row = self._first_row + old.rows
         self._journal = _journal(
-            self._store.path, old.run_id, self._first_row + old.rows, self._packer, self._settings
+            self._store.path, old.run_id, first_row, self._packer, self._settings, self._recycler
         )
         self._first_row = self._journal.first_row
         old.close()
         self._folder.add(old.path)
 
 
-def _journal(path: Path, run_id: str, first_row: int, packer: RowPacker, settings: Settings) -> Journal:
+def _journal(
+    path: Path,
+    run_id: str,
+    first_row: int,
+    packer: RowPacker,
+    settings: Settings,
+    recycler: Recycler | None = None,
+) -> Journal:
     """Begin a journal that takes rows to the end of the block."""
     return Journal(
         journal_path(path, run_id, first_row),
@@ -194,4 +209,5 @@ def _journal(path: Path, run_id: str, first_row: int, packer: RowPacker, setting
         settings.block - first_row % settings.block,
         packer.record_format,
         durable=settings.durable,
+        recycler=recycler,
     )

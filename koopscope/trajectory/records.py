@@ -22,6 +22,7 @@ _HEAD = struct.Struct("<4s4xQ")
 _TAIL = struct.Struct("<QI4x")
 _MAGIC = b"ROW\0"
 _ALIGNMENT = 8
+MARK_BYTES = 8  # ``ROW`` and five zeros; records begin where these never straddle two pages
 
 
 @dataclass(frozen=True)

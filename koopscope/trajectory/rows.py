@@ -15,6 +15,7 @@ from koopscope.trajectory import format as fmt
 from koopscope.trajectory.names import clean, is_buffer
 from koopscope.trajectory.records import Field, Piece, RecordFormat
 from koopscope.trajectory.selection import Selection
+from koopscope.trajectory.shared_memory import SharedMemory
 
 _LARGE_BYTES = 2**16  # a tensor of fewer is copied faster than it is written by itself
 
@@ -79,6 +80,11 @@ class RowPacker:
         self._views = {name: view[0, ...] for name, view in views.items()}
         starts = zip(self.record_format.fields, self.record_format.offsets, strict=False)
         self._large = {field.name: start for field, start in starts if field.nbytes >= _LARGE_BYTES}
+        self._bytes = {
+            field.name: self._record[start : start + field.nbytes]
+            for field, start in zip(self.record_format.fields, self.record_format.offsets, strict=False)
+        }
+        self._memory = SharedMemory()
 
     def pack(
         self, row: int, step: int, tensors: Mapping[str, Any], metrics: Mapping[str, Any]
@@ -93,18 +99,11 @@ class RowPacker:
         self._check_names(tensors, metrics)
         pieces, begin = [], 0
         for kind in self._tensors:
-            array, dtype = as_floats(kind.source, tensors[kind.source])
-            if array.shape != kind.shape or dtype != kind.source_dtype:
-                raise TrajectoryError(
-                    f"{self._where}: tensor {kind.source!r}: expected {kind.source_dtype} {kind.shape} as in "
-                    f"the first row, got {dtype} {array.shape}"
-                )
             start = self._large.get(kind.name)
-            if start is None or not array.flags.c_contiguous or array.dtype != self._views[kind.name].dtype:
-                np.copyto(self._views[kind.name], array)
-                continue
-            pieces += [Piece(self._record[begin:start], shared=False), Piece(_bytes(array), shared=True)]
-            begin = start + array.nbytes
+            data = self._data_of(kind, tensors[kind.source], copied=start is None)
+            if data is not None and start is not None:
+                pieces += [Piece(self._record[begin:start], shared=False), Piece(data, shared=True)]
+                begin = start + data.nbytes
         pieces.append(Piece(self._record[begin : self.record_format.offsets[-1]], shared=False))
         for name in self._metrics:
             value = metrics[name] if name in metrics else np.full(self._metric_shape, np.nan)
@@ -112,6 +111,29 @@ class RowPacker:
         self._views[fmt.STEP][...] = step
         self.record_format.begin(self._record, row)
         return pieces
+
+    def _data_of(self, kind: TensorKind, value: Any, *, copied: bool) -> NDArray[np.uint8] | None:
+        """Copy a tensor into the record, or give its bytes where they can be written as they lie."""
+        shown = self._memory.find(kind.source, value)
+        if shown is not None:
+            if not copied:
+                return shown.data
+            self._bytes[kind.name][:] = shown.data
+            return None
+        array, dtype = as_floats(kind.source, value)
+        if array.shape != kind.shape or dtype != kind.source_dtype:
+            raise TrajectoryError(
+                f"{self._where}: tensor {kind.source!r}: expected {kind.source_dtype} {kind.shape} as in "
+                f"the first row, got {dtype} {array.shape}"
+            )
+        view = self._views[kind.name]
+        if array.dtype == view.dtype:
+            if type(value) is not np.ndarray:
+                self._memory.remember(kind.source, value, array)
+            if not copied and array.flags.c_contiguous:
+                return array.reshape(-1).view(np.uint8)
+        np.copyto(view, array)
+        return None
 
     def _check_names(self, tensors: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
         if tensors.keys() != self._offered:
@@ -187,10 +209,6 @@ def _float_name(dtype: np.dtype[Any]) -> str | None:
     """Name a floating dtype that is recorded, whatever its byte order; kept, as NumPy is slow to tell."""
     plain = dtype.kind == "f" and dtype.itemsize <= 8
     return dtype.name if plain or dtype.name == "bfloat16" else None
-
-
-def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
-    return array.reshape(-1).view(np.uint8)
 
 
 def _as_array(source: str, value: Any) -> NDArray[Any]:

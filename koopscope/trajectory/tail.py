@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from koopscope.errors import TrajectoryError
 from koopscope.trajectory import format as fmt
-from koopscope.trajectory.journal import JournalRows, find_journals, read_journal
+from koopscope.trajectory.journal import find_journals
+from koopscope.trajectory.journal_rows import JournalRows, read_journal
 
 _ATTEMPTS = 20  # a writer may fold a journal, and drop it, between two looks at the store
 
@@ -59,7 +60,10 @@ class Tail:
             if journal.stop > position:
                 parts.append(values[position - journal.first_row :])
                 position = journal.stop
-        return np.concatenate(parts).astype(dtype, copy=False)
+        rows = np.concatenate(parts).astype(dtype, copy=False)
+        for journal in self.journals:
+            journal.require_in_place()
+        return rows
 
 
 def find_tail(store: Path, root_attrs: Callable[[], Mapping[str, Any]]) -> tuple[Mapping[str, Any], Tail]:

@@ -18,9 +18,11 @@ from koopscope.errors import OutputExistsError, RecordingError, TrajectoryError
 from koopscope.trajectory import format as fmt
 from koopscope.trajectory.chunks import swapped
 from koopscope.trajectory.files import recording_errors, replace, sync_folder
-from koopscope.trajectory.journal import find_journals, read_journal, remove
+from koopscope.trajectory.journal import find_journals, remove
+from koopscope.trajectory.journal_rows import read_journal
 from koopscope.trajectory.lock import StoreLock
 from koopscope.trajectory.plan import ArraySpec
+from koopscope.trajectory.recycling import SPARE, Recycler
 from koopscope.trajectory.zarr_array import GrowingArray
 from koopscope.trajectory.zarr_metadata import StoredArray, read_metadata, read_root, signed
 
@@ -127,7 +129,9 @@ def create_store(
 def sweep(path: Path) -> None:
     """Remove the half-made files that a writer which was killed has left beside a store."""
     name = re.escape(path.name)
-    left = re.compile(rf"\.{name}\.([0-9a-f]{{12}}\.(new|old)|partial)|{name}\.journal-[0-9a-f-]+\.partial")
+    left = re.compile(
+        rf"\.{name}\.([0-9a-f]{{12}}\.(new|old)|partial)|{name}\.journal-[0-9a-f-]+(\.partial|{SPARE})"
+    )
     for child in path.parent.iterdir():
         if left.fullmatch(child.name):
             if child.is_dir():
@@ -225,15 +229,19 @@ class ZarrStore:
             if stop > self.committed:
                 self.update(**{fmt.COMMITTED_ATTR: stop})
 
-    def fold(self, journal: Path) -> None:
-        """Commit the rows of a journal and remove it."""
+    def fold(self, journal: Path, recycler: Recycler | None = None) -> None:
+        """Commit the rows of a journal and remove it, or have its file used again."""
         with recording_errors(journal):
             rows = read_journal(journal)
         if rows.damage or rows.first_row > self.committed:
             raise RecordingError(f"{journal}: {rows.damage or 'rows before this journal are missing'}")
         if rows.stop > self.committed:
             self.write_rows(rows.first_row, rows.views())
-        remove(journal, durable=self._durable)
+        if recycler is None:
+            remove(journal, durable=self._durable)
+            return
+        with recording_errors(journal):
+            recycler.keep(journal, rows.starts)
 
     def finish(self, *, rechunk: bool = True) -> None:
         """Trim all arrays to the committed rows, give small ones larger chunks, mark the recording closed."""

@@ -256,3 +256,10 @@ def test_fit__unusable_loss_leaves_nothing(shell, loss_file, here, spelling, cod
     assert (outcome.code, outcome.out) == (code, "")
     assert said in outcome.err
     assert not (here / "run.koop").exists()
+
+
+def test_fit__sends_many_recordings_to_ensemble(shell, recording, here):
+    outcome = shell("fit", "run.zarr", "my other.zarr", "--t2", "40")
+    assert outcome.code == 2
+    assert "koopscope ensemble run.zarr 'my other.zarr'" in " ".join(outcome.err.split())
+    assert names(here) == ["run.zarr"]

@@ -101,9 +101,13 @@ def test_train__one_step_is_that_of_a_plain_module(train, digits):
 
 
 def test_reproduce__trains_what_is_missing_and_prints_both_fits(train, tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(DATA)
     reproduce = script("reproduce")
+    import experiments
+    import measuring
+
     short = ("--optimizer", "adagrad", "--lr", "0.01", "--steps", "400", "--record-last", "300")
-    experiment = reproduce.Experiment(
+    experiment = experiments.Experiment(
         "tiny",
         "Adagrad",
         "oscillator",
@@ -113,12 +117,14 @@ def test_reproduce__trains_what_is_missing_and_prints_both_fits(train, tmp_path,
         50,
         "loss",
         1,
-        reproduce.OSCILLATOR,
+        experiments.OSCILLATOR,
         ("92 %", "1.00", "132"),
     )
     monkeypatch.setattr(reproduce, "TABLE1", (experiment,))
-    monkeypatch.setattr(reproduce, "TIMED_STEPS", 6)
-    reproduce.main(["table1", "--runs", str(tmp_path), "--seeds", "0:2"])
+    monkeypatch.setattr(measuring, "TIMED_STEPS", 6)
+    kept = tmp_path / "kept"
+    call = ["table1", "--runs", str(tmp_path), "--seeds", "0:2", "--keep", str(kept)]
+    reproduce.main(call)
     assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == [
         "adagrad_seed000.zarr",
         "adagrad_seed001.zarr",
@@ -128,3 +134,7 @@ def test_reproduce__trains_what_is_missing_and_prints_both_fits(train, tmp_path,
     rows = [line.split(" | ") for line in told.out.splitlines() if line.startswith("|")]
     assert [row[1] for row in rows[2:]] == ["published", "paper, node", "auto"]
     assert all(row[4].endswith("of 2") for row in rows[3:])
+    assert len(list(kept.iterdir())) == 2
+    monkeypatch.setattr(measuring, "_fit_all", None)  # the second call takes both fits from the folder
+    reproduce.main(call)
+    assert capsys.readouterr().out == told.out

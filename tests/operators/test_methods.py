@@ -7,7 +7,9 @@ import pytest
 import reference
 
 import koopscope
+from koopscope.eigen import decompose
 from koopscope.fit_tree import fitted_blocks
+from koopscope.operators import mix_operators, solve_delay, straight_operators
 from koopscope.simulation import CONTRACTION, ROTATION, linear_run
 
 EPS = np.finfo(np.float64).eps
@@ -146,3 +148,24 @@ def test_residual__separates_true_from_spurious():
     assert exact["residual"].max() < 1e-8
     noisy = table.isel(eigenvalue=table["path"].values == "fc1")
     assert noisy["residual"].max() > 0.5
+
+
+def test_mix_operators__modes_are_those_of_the_block_diagonal_operator():
+    """Decomposed member by member; the operator written out is the mean of both, and has the same modes."""
+    random = np.random.default_rng(5)
+    snapshots = np.cumsum(random.normal(size=(2, 7, 30)), axis=2)
+    about = snapshots - snapshots[:, :, -1:]
+    gram = about.swapaxes(1, 2) @ about
+    fits = [solve_delay(gram, snapshots, delays=delays, rtol=1e-2, rank=3) for delays in (1, 4)]
+    line = straight_operators(random.normal(size=(2, 7)), snapshots[:, :, -1])
+    mixed = mix_operators([*fits, line])
+    found = decompose(mixed)
+    values, vectors = np.linalg.eig(mixed.operator)
+    for group in range(2):
+        order = np.argsort(-np.abs(values[group]), kind="stable")
+        np.testing.assert_allclose(np.abs(found.eigenvalue[group]), np.abs(values[group][order]), rtol=1e-9)
+        share = np.linalg.solve(vectors[group], mixed.displacement[group].astype(complex))
+        length = np.abs(share) * np.linalg.norm(mixed.basis[group] @ vectors[group], axis=0)
+        np.testing.assert_allclose(np.sort(found.amplitude[group]), np.sort(length), rtol=1e-7, atol=1e-12)
+    residuals = np.concatenate([decompose(fit).residual for fit in fits], axis=1)
+    assert set(np.round(residuals.ravel(), 12)) <= set(np.round(found.residual.ravel(), 12))

@@ -38,6 +38,20 @@ def test_plot_distance__any_number_of_items(count):
     assert len(ax.get_xticklabels()) <= 30
 
 
+@pytest.mark.parametrize(
+    ("names", "spelled"),
+    [
+        (["adam_decayed_seed1.koop", "adam_decayed_seed12.koop"], ["seed1", "seed12"]),
+        (["short", "shorter"], ["short", "shorter"]),
+        (["the-same-long-name-twice"] * 2, ["the-sam…me-twice"] * 2),
+        (["one_of_them_is_a_prefix", "one_of_them_is_a_prefix_2"], ["prefix", "prefix_2"]),
+    ],
+)
+def test_plot_distance__long_names_stay_distinct(names, spelled):
+    ax = plot_distance(matrix_of([0, 5]).assign_coords(item=names))
+    assert sorted(tick.get_text() for tick in ax.get_yticklabels()) == sorted(spelled)
+
+
 def test_plot_distance__draws_on_the_axes_given():
     ax = Figure().subplots()
     assert plot_distance(matrix_of([1, 2]), ax=ax) is ax

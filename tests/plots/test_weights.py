@@ -68,6 +68,15 @@ def test_plot_weights__farthest_moved_of_each_layer(inexact):
     assert len(set(_true_labels(plot_weights(inexact, weights=100)))) == 26
 
 
+def test_plot_weights__many_do_not_crowd_the_legend(inexact, legend_texts):
+    ax = plot_weights(inexact, weights=24)
+    assert sum(line.get_linestyle() == "-" for line in ax.lines) == 24
+    texts = legend_texts(ax)
+    assert sum("[" in text for text in texts) == 10
+    assert "and 14 between these" in texts
+    ax.figure.draw_without_rendering()  # a legend that leaves no room for the axes warns
+
+
 def test_plot_weights__one_that_never_moved(inexact):
     tree = inexact.copy(deep=True)
     for child in ("error", "evolution"):

@@ -10,6 +10,7 @@ import xarray as xr
 
 import koopscope
 from koopscope.errors import OutputExistsError, ResultError
+from koopscope.simulation import settling_run
 
 pytest.importorskip("bokeh", reason="bokeh is not installed; python -m pip install '.[report]'")
 
@@ -17,14 +18,6 @@ NASTY = (
     "</script><script>window.hacked = 1</script>"
     """<img src="x" onerror="window.hacked = 1">'"`${window.hacked = 1}"""
 )
-
-
-def basin_of(steps):
-    flags = np.tile(np.arange(steps.size) > 3, (2, 1))
-    names = ("predictable", "contracting", "fixed_point_agrees", "in_basin", "on_unit_circle")
-    data = dict.fromkeys(names, (("group", "window"), flags))
-    data["spectral_radius"] = (("group", "window"), np.linspace(1.1, 0.9, 2 * steps.size).reshape(2, -1))
-    return xr.Dataset(data, {"window": steps})
 
 
 def nasty(tree):
@@ -89,13 +82,43 @@ def test_report__names_are_escaped(fitted, tmp_path):
 
 
 def test_report__in_a_browser(fitted, verification, tmp_path, opened):
-    basin = basin_of(np.arange(100, 600, 50))
+    basin = koopscope.find_basin(settling_run("drift"))
     page = opened(koopscope.report(fitted, tmp_path / "page.html", verification=verification, basin=basin))
     assert page.run("return Bokeh.documents[0].roots().map((each) => each.title.text)") == [
         *("Eigenvalues", "Errors of the weights", "Error by lead", "Basin")
     ]
     assert requests(page) == []
     assert page.problems() == []
+
+
+def test_report__marks_entry_and_horizon(tmp_path, opened):
+    run = settling_run("contraction", rate=0.005)
+    fit, basin = koopscope.fit(run, method="auto", t2=1000), koopscope.find_basin(run)
+    verification = koopscope.verify(fit, run, [50, 200, 500])
+    place = koopscope.report(fit, tmp_path / "page.html", verification=verification, basin=basin)
+    page = opened(place)
+    entry, low, high = (float(basin[name].values[0]) for name in ("entry_step", "entry_low", "entry_high"))
+    horizon = fit["backtest"].attrs["horizon"]
+    assert 0 <= low < entry <= high  # nothing would be marked otherwise
+    assert horizon > 0
+    where = "return Array.from(Bokeh.documents[0].get_model_by_name('{}').data_source.data.{})"
+    assert page.run(where.format("entry", "x")) == [entry]
+    assert page.run(where.format("entry interval", "x0")) == [low]
+    assert page.run(where.format("entry interval", "x1")) == [high]
+    assert page.run(where.format("horizon", "x")) == [horizon]
+    text = page.run("return document.querySelector('main').innerText")
+    assert f"In a basin by step {entry:.0f} (between {low:.0f} and {high:.0f})." in text
+    assert f"{horizon} steps, the largest lead whose stated error bound is within 0.1." in text
+    assert (requests(page), page.problems()) == ([], [])
+
+
+def test_report__of_a_run_that_drifts_has_no_entry(fitted, verification, tmp_path):
+    basin = koopscope.find_basin(settling_run("drift"))
+    place = koopscope.report(fitted, tmp_path / "page.html", verification=verification, basin=basin)
+    page = place.read_text()
+    assert "No basin was entered." in page
+    assert "No horizon: a fit with method auto" in page
+    assert '"entry interval"' not in page
 
 
 def test_report__selecting_eigenvalues_selects_their_weights(fitted, verification, tmp_path, opened):

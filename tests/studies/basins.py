@@ -1,17 +1,17 @@
-"""How often `koopscope.find_basin` is right on known runs: python tests/studies/basins.py [RUNS] [KIND].
+"""How often `koopscope.find_basin` is right on known runs: python tests/studies/basins.py.
 
-Two hundred seeded runs a kind by default, about a quarter of an hour on one core. Prints, a line a kind,
-how many runs are called a basin, how many the raw unit-circle indicator calls one (all eigenvalues within
-0.01 of the circle per step in the last window), and where the entry is found.
+Two hundred seeded runs a kind by default, about a quarter of an hour on one core; kept.py has the options.
+Prints, a line a kind, how many runs are called a basin, how many the raw unit-circle indicator calls one (all
+eigenvalues within 0.01 of the circle per step in the last window), and where the entry is found.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
+from kept import Kept, options, seeds_of
 
 import koopscope
 from koopscope.simulation import settling_run
@@ -81,35 +81,37 @@ KINDS: dict[str, tuple[bool, Callable[[int], xr.Dataset]]] = {
 }
 
 
-def judge(make: Callable[[int], xr.Dataset], runs: int) -> Iterator[tuple[bool, bool, float, float, float]]:
-    """Give, for each seed, both verdicts and the entry with its interval."""
-    for seed in range(runs):
-        basin = koopscope.find_basin(make(seed)).isel(group=0)
-        entry = float(basin["entry_step"])
-        raw = bool(basin["on_unit_circle"][-1])
-        yield bool(np.isfinite(entry)), raw, entry, float(basin["entry_low"]), float(basin["entry_high"])
+def judge(make: Callable[[int], xr.Dataset], seed: int) -> list[float]:
+    """Give both verdicts on one run, and the entry with its interval."""
+    basin = koopscope.find_basin(make(seed)).isel(group=0)
+    entry = [float(basin[name]) for name in ("entry_step", "entry_low", "entry_high")]
+    return [float(np.isfinite(entry[0])), float(basin["on_unit_circle"][-1]), *entry]
 
 
-def main(runs: int = 200, only: str = "") -> dict[str, tuple[float, float]]:
-    """Print a line a kind and return the shares called by `find_basin` and by the raw indicator."""
-    shares = {}
-    print(f"{runs} runs each, window {WINDOW} of 1500 steps")
-    print(f"{'kind':34} {'settles':>8} {'called':>7} {'circle':>7} {'entry: median':>14} {'interval':>18}")
+def main() -> None:
+    """Print a line a kind: the shares called by `find_basin` and by the raw indicator, and the entry."""
+    asked = options(__doc__, "0:200").parse_args()
+    kept, seeds = Kept(asked.keep, asked.seconds), seeds_of(asked.seeds)
+    print(f"window {WINDOW} of 1500 steps")
+    print(f"{'kind':34} {'settles':>8} {'runs':>5} {'called':>7} {'circle':>7} {'entry':>6} {'interval':>14}")
     for name, (settles, make) in KINDS.items():
-        if only not in name:
+        if asked.only not in name:
             continue
-        found = np.array(list(judge(make, runs)))
+        found = np.array(kept.outcomes(name, seeds, lambda seed, make=make: judge(make, seed)))
+        if not found.size:
+            continue
         called, raw = found[:, 0].mean(), found[:, 1].mean()
-        shares[name] = (float(called), float(raw))
-        ends = np.nanmedian(found[:, 2:], axis=0) if called else np.full(3, np.nan)
-        interval = f"{ends[1]:.0f} to {ends[2]:.0f}" if called else "-"
-        entry = f"{ends[0]:.0f}" if called else "-"
+        entry, interval = "-", "-"
+        if called:
+            ends = np.nanmedian(found[:, 2:], axis=0)
+            entry, interval = f"{ends[0]:.0f}", f"{ends[1]:.0f} to {ends[2]:.0f}"
         print(
-            f"{name:34} {'yes' if settles else 'no':>8} {called:7.3f} {raw:7.3f} {entry:>14} {interval:>18}",
+            f"{name:34} {'yes' if settles else 'no':>8} {len(found):5} {called:7.3f} {raw:7.3f} {entry:>6} "
+            f"{interval:>14}",
             flush=True,
         )
-    return shares
+    print(f"{kept.missing} runs missing")
 
 
 if __name__ == "__main__":
-    main(*(kind(word) for kind, word in zip((int, str), sys.argv[1:], strict=False)))
+    main()

@@ -1,6 +1,7 @@
 import json
 import shutil
 import struct
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import koopscope.trajectory.journal
 from koopscope.errors import TrajectoryError
 from koopscope.trajectory import TrajectoryWriter, open_trajectory
 from koopscope.trajectory.chunks import crc32c
-from koopscope.trajectory.journal import find_journals, read_journal
+from koopscope.trajectory.journal import find_journals
+from koopscope.trajectory.journal_rows import JournalRows, read_journal
 
 
 def unclosed(path, rows, block=64):
@@ -24,7 +26,7 @@ def unclosed(path, rows, block=64):
 
 
 def only_journal(path):
-    (journal,) = path.parent.glob("run.zarr.journal-*")
+    (journal,) = path.parent.glob("run.zarr.journal-*[0-9]")
     return journal
 
 
@@ -168,3 +170,101 @@ def test_append__weights_changed_by_another_thread_on_the_way(tmp_path, monkeypa
     assert values.shape == (5, 100, 200)
     assert (values == values[:, :1, :1]).all()
     assert (np.diff(values[:, 0, 0]) > 0).all()
+
+
+def recorded_in_turns(path, rows):
+    """Record with three rows a block, each folded before the next row comes."""
+    writer = TrajectoryWriter(path, layout="torch", block_steps=3)
+    inodes = []
+    for step in range(rows):
+        writer.append(step, {"a.bias": np.arange(3.0) + step})
+        writer._rows._folder.drain()
+        inodes.append(only_journal(path).stat().st_ino)
+    return writer, inodes
+
+
+def test_journal__uses_the_file_of_one_that_is_folded(tmp_path):
+    path = tmp_path / "run.zarr"
+    writer, inodes = recorded_in_turns(path, 13)
+    # A new journal begins with the third row of a block; two files take turns.
+    first, second = inodes[0], inodes[2]
+    assert first != second
+    assert inodes == [first] * 2 + [second] * 3 + [first] * 3 + [second] * 3 + [first] * 2
+    assert small_rows(path) == 13
+    writer.close()
+    assert small_rows(path) == 13
+    assert sorted(child.name for child in tmp_path.iterdir()) == ["run.zarr"]
+
+
+def test_read_journal__rows_of_an_earlier_journal_are_not_shown(tmp_path):
+    path = tmp_path / "run.zarr"
+    writer, _ = recorded_in_turns(path, 10)
+    journal = only_journal(path)
+    found = read_journal(journal)
+    assert (found.first_row, found.rows, found.damage) == (9, 1, None)
+    assert journal.stat().st_size == found.start + 3 * found.record_format.nbytes
+    del writer
+    content = bytearray(journal.read_bytes())
+    for row in (1, 2):
+        begin = found.start + row * found.record_format.nbytes
+        assert content[begin : begin + 8] == bytes(8)
+        content[begin] ^= 1
+        journal.write_bytes(content)
+        with pytest.warns(UserWarning, match="row 10 is damaged"):
+            assert small_rows(path) == 10
+        content[begin] ^= 1
+
+
+def test_read_journal__record_that_was_not_finished(small):
+    journal = only_journal(small)
+    found = read_journal(journal)
+    content = bytearray(journal.read_bytes())
+    for row, damage in ((2, None), (1, "row 1 is damaged, and 2 rows from there on are not readable")):
+        begin = found.start + row * found.record_format.nbytes
+        kept, content[begin : begin + 8] = content[begin : begin + 8], bytes(8)
+        journal.write_bytes(content)
+        again = read_journal(journal)
+        assert (again.rows, again.damage) == (row, damage)
+        content[begin : begin + 8] = kept
+
+
+def test_tail__file_that_is_used_again_while_it_is_read(tmp_path, monkeypatch):
+    """What was read of it is not taken for the rows that were asked for."""
+    path = tmp_path / "run.zarr"
+    writer, _ = recorded_in_turns(path, 8)
+    trajectory = open_trajectory(path)
+    views = JournalRows.views
+
+    def views_of_what_then_changes(rows):
+        seen = views(rows)
+        monkeypatch.setattr(JournalRows, "views", views)
+        for step in range(8, 16):
+            writer.append(step, {"a.bias": np.arange(3.0) + step})
+            writer._rows._folder.drain()
+        return seen
+
+    monkeypatch.setattr(JournalRows, "views", views_of_what_then_changes)
+    np.testing.assert_array_equal(trajectory["a.bias"].values, np.arange(3.0) + np.arange(8.0)[:, None])
+    assert JournalRows.views is views
+
+
+def test_open_trajectory__beside_a_writer_that_uses_files_again(tmp_path):
+    path = tmp_path / "run.zarr"
+    writer = TrajectoryWriter(path, layout="torch", block_steps=2)
+    writer.append(0, {"a.bias": np.arange(3.0)})
+    done = threading.Event()
+
+    def write():
+        for step in range(1, 400):
+            writer.append(step, {"a.bias": np.arange(3.0) + step})
+        done.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen = [small_rows(path)]
+    while not done.is_set():
+        seen.append(small_rows(path))
+    thread.join()
+    assert seen == sorted(seen)
+    assert small_rows(path) == 400
+    writer.close()
