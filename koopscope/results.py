@@ -63,7 +63,7 @@ def save(result: xr.DataTree | xr.Dataset, path: str | os.PathLike[str]) -> None
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         store = staging / "store"
-        if kind == "forecast" and result.nbytes > memory_budget() // 2:
+        if isinstance(result, xr.Dataset) and kind == "forecast" and result.nbytes > memory_budget() // 2:
             _write_by_lead(result, store)
         else:
             _write_store(result if isinstance(result, xr.DataTree) else xr.DataTree(result), store)

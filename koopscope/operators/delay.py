@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from koopscope.operators.model import Floats, Operators, apply, condition_number, kept_inverse, truncation
 from koopscope.statistics import embed_delays
+from koopscope.statistics.spilling import release
 
 WEIGHTS_PER_TILE = 2**15  # whose snapshots are widened to float64 at a time
 
@@ -188,6 +189,7 @@ def _lift(
             newest = values[:, :, :-1] - values[:, :, -1:]
             basis[tile] = newest @ coefficients[tile[0]]
             centre[tile] = newest.mean(axis=2) + values[:, :, -1]
+            release(snapshots)
     return basis, centre
 
 

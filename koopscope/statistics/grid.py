@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from koopscope.errors import NonFiniteError
 from koopscope.statistics.reading import RowBlock
-from koopscope.statistics.spilling import roomy_zeros
+from koopscope.statistics.spilling import release, roomy_zeros
 from koopscope.statistics.windows import Window
 from koopscope.weight_vector import WeightVector
 
@@ -116,6 +116,7 @@ class GridSums:
             tail = self._tails.pop(columns.start)  # kept for one batch at a time
             self._last[columns] = tail[-1]
             self._products += _increment_products(tail)
+        release(self._snapshots)
 
     def finish(self) -> Grid:
         """Give the grid, when every block has been added."""

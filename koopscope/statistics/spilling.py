@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import shutil
 import tempfile
 from typing import Any
@@ -44,3 +45,12 @@ def roomy_zeros(shape: tuple[int, ...], dtype: np.dtype[Any], what: str, mend: s
     with tempfile.TemporaryFile() as file:
         file.truncate(n_bytes)
         return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+
+
+def release(array: npt.NDArray[Any]) -> None:
+    """Let go of the memory that an array in a temporary file holds; its values stay in the file."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)

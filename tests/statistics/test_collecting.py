@@ -14,6 +14,7 @@ from koopscope.statistics import (
     embed_delays,
     gram_about_last,
 )
+from koopscope.statistics.spilling import release
 from koopscope.trajectory import from_arrays
 
 
@@ -139,6 +140,8 @@ def test_collect__a_grid_beyond_the_budget_is_spilled_and_the_same_bits(partitio
     assert bases[0] is not np.memmap
     assert bases[1] is np.memmap
     same_statistics(held, spilled)
+    release(spilled.grid.snapshots)
+    assert np.array_equal(held.grid.snapshots, spilled.grid.snapshots)
     one, two = koopscope.fit(held), koopscope.fit(spilled)
     for path in one.attrs["blocks"]:
         assert one[path].to_dataset().identical(two[path].to_dataset())
