@@ -12,6 +12,8 @@ from koopscope.operators import Floats, Operators, in_batches
 
 Complex = npt.NDArray[np.complex128]
 
+WEIGHTS_PER_TILE = 2**15  # of a group whose modes are lifted at a time
+
 
 @dataclass(frozen=True)
 class Modes:
@@ -58,8 +60,7 @@ def _decompose(operators: Operators) -> Modes:
     left = _inverse(right)  # rows are left eigenvectors
     residual = _residuals(operators, values, left)
     share = np.einsum("gms,gs->gm", left, operators.displacement)
-    lifted = right if operators.basis is None else operators.basis @ right
-    amplitude = np.abs(share) * np.linalg.norm(lifted, axis=1)
+    amplitude = np.abs(share) * _lengths(operators.basis, right)
     real = np.arange(values.shape[1]) < operators.rank[:, None]
     real &= finite[:, None]
     return Modes(
@@ -67,6 +68,18 @@ def _decompose(operators: Operators) -> Modes:
         residual=np.where(real, residual, np.nan),
         amplitude=np.where(real, amplitude, np.nan),
     )
+
+
+def _lengths(basis: Floats | None, right: Complex) -> Floats:
+    """Lengths of eigenvectors in units of the weights, shape ``(group, mode)``."""
+    if basis is None:
+        return np.asarray(np.linalg.norm(right, axis=1))
+    d = basis.shape[1]
+    squares = np.zeros((basis.shape[0], right.shape[2]))
+    for start in range(0, d, WEIGHTS_PER_TILE):  # a lifted mode is complex: twice the basis
+        lifted = basis[:, start : start + WEIGHTS_PER_TILE] @ right
+        squares += np.sum(lifted.real**2 + lifted.imag**2, axis=1)
+    return np.sqrt(squares)
 
 
 def _joined(members: Sequence[Modes]) -> Modes:

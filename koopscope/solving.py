@@ -62,15 +62,14 @@ def solve_block(
         estimate = partial(ESTIMATORS[method], rtol=tolerance) if method in ESTIMATORS else None
         solve = partial(solve_affine, rtol=cut, rank=rank, estimate=estimate)
         return in_batches(lambda part: solve(triangles.cut(part), last[part]), len(last))
-    of_groups = np.moveaxis(snapshots[:, members], 0, -1).astype(np.float64)
     if isinstance(block.kind, SnapshotTriangles):
+        of_groups = np.moveaxis(snapshots[:, members], 0, -1).astype(np.float64)
         return solve_paper_wide(block.kind, of_groups, rtol=rtol)
     if method == "optimised" and rank is None:
         rank = LARGEST_RANK_OPTIMISED
     refine = _refinement(method, tolerance)
-    return solve_delay(
-        gram_about_last(block.kind), of_groups, delays=delays, rtol=cut, rank=rank, refine=refine
-    )
+    gram = gram_about_last(block.kind)
+    return solve_delay(gram, snapshots, members, delays=delays, rtol=cut, rank=rank, refine=refine)
 
 
 def _refinement(method: str, rtol: float) -> Callable[[ReducedOperators], ReducedOperators] | None:
