@@ -10,7 +10,7 @@ import json
 import os
 import struct
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -114,7 +114,7 @@ class Journal:
         """Whether it has taken all its rows."""
         return self.rows >= self.limit
 
-    def append(self, pieces: Iterable[Piece]) -> None:
+    def append(self, pieces: Sequence[Piece]) -> None:
         """Write a record and seal it; when this returns, the row survives the end of the process.
 
         Shared pieces are written as they lie, without a copy. Their checksum is that of what the file has by
@@ -123,7 +123,7 @@ class Journal:
         Parameters
         ----------
         pieces
-            The record up to its seal.
+            The record: its mark, then the rest, of which the last ends with room for the seal.
 
         Raises
         ------
@@ -131,12 +131,12 @@ class Journal:
             Where it cannot be written; nothing of it is kept.
         """
         begin = self._start + self.rows * self._format.nbytes
+        mark, *rest = pieces
         with recording_errors(self.path):
             try:
-                mark, offset, checksum = self._write_row(pieces, begin)
-                write_all(self._descriptor, self._format.seal(checksum), offset)
+                self._write_row(rest, begin + MARK_BYTES, crc32c(mark.data))
                 # Last, and in one page: a process that dies on the way leaves a record that is not marked.
-                write_all(self._descriptor, mark, begin)
+                write_all(self._descriptor, mark.data.data, begin)
                 if self._durable:
                     os.fdatasync(self._descriptor)
             except OSError:
@@ -145,18 +145,15 @@ class Journal:
                 raise
         self.rows += 1
 
-    def _write_row(self, pieces: Iterable[Piece], begin: int) -> tuple[memoryview, int, int]:
-        """Write a record but for mark and seal; give the mark, where the seal belongs, and the checksum."""
-        mark, offset, checksum = memoryview(b""), begin, 0
-        for data, shared in pieces:
-            if not mark:
-                mark = data.data[:MARK_BYTES]
-                write_all(self._descriptor, data.data[MARK_BYTES:], offset + MARK_BYTES)
-            else:
-                write_all(self._descriptor, data.data, offset)
+    def _write_row(self, pieces: Sequence[Piece], offset: int, checksum: int) -> None:
+        """Write what follows the mark, and seal it."""
+        for data, shared in pieces[:-1]:
+            write_all(self._descriptor, data.data, offset)
             checksum = self._read_back(offset, data.size, checksum) if shared else crc32c(data, checksum)
             offset += data.size
-        return mark, offset, checksum
+        last = pieces[-1].data
+        self._format.seal(last, checksum)
+        write_all(self._descriptor, last.data, offset)
 
     def _read_back(self, offset: int, size: int, checksum: int) -> int:
         """Add to a checksum what the file has in a place that was just written."""

@@ -20,6 +20,7 @@ from koopscope.trajectory.chunks import crc32c
 
 _HEAD = struct.Struct("<4s4xQ")
 _TAIL = struct.Struct("<QI4x")
+_LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I4x")  # its two parts
 _MAGIC = b"ROW\0"
 _ALIGNMENT = 8
 MARK_BYTES = 8  # ``ROW`` and five zeros; records begin where these never straddle two pages
@@ -100,16 +101,20 @@ class RecordFormat:
         """Write the head of a record."""
         _HEAD.pack_into(record.data, 0, _MAGIC, row)
 
-    def seal(self, checksum: int) -> bytes:
-        """Give the trailer of a record.
+    def seal(self, last: NDArray[np.uint8], checksum: int) -> None:
+        """Write the trailer into the last piece of a record.
 
         Parameters
         ----------
+        last
+            The piece, which ends with room for it.
         checksum
-            CRC-32C of the record so far.
+            CRC-32C of the pieces before.
         """
-        length = self.offsets[-1] - _HEAD.size
-        return _TAIL.pack(length, crc32c(length.to_bytes(8, "little"), checksum))
+        place = last.size - _TAIL.size
+        _LENGTH.pack_into(last.data, place, self.offsets[-1] - _HEAD.size)
+        sealed = place + _LENGTH.size
+        _CHECKSUM.pack_into(last.data, sealed, crc32c(last[:sealed], checksum))
 
     def is_sealed(self, record: NDArray[np.uint8], row: int) -> bool:
         """Tell whether a record is whole, unharmed, and that of a row."""

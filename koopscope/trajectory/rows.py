@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from koopscope.errors import TrajectoryError
 from koopscope.trajectory import format as fmt
 from koopscope.trajectory.names import clean, is_buffer
-from koopscope.trajectory.records import Field, Piece, RecordFormat
+from koopscope.trajectory.records import MARK_BYTES, Field, Piece, RecordFormat
 from koopscope.trajectory.selection import Selection
 from koopscope.trajectory.shared_memory import SharedMemory
 
-_LARGE_BYTES = 2**16  # a tensor of fewer is copied faster than it is written by itself
+_LARGE_BYTES = 2**17  # a tensor of fewer is copied faster than it is written by itself
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ class RowPacker:
     def pack(
         self, row: int, step: int, tensors: Mapping[str, Any], metrics: Mapping[str, Any]
     ) -> list[Piece]:
-        """Give the pieces of one row's record, up to its seal; they hold until the next row is packed.
+        """Give the pieces of one row's record; they hold until the next row is packed.
+
+        The first is its mark, the last ends with room for the seal.
 
         Raises
         ------
@@ -97,14 +99,14 @@ class RowPacker:
             Where the row differs in kind from the first; names the first thing that does.
         """
         self._check_names(tensors, metrics)
-        pieces, begin = [], 0
+        pieces, begin = [Piece(self._record[:MARK_BYTES], shared=False)], MARK_BYTES
         for kind in self._tensors:
             start = self._large.get(kind.name)
             data = self._data_of(kind, tensors[kind.source], copied=start is None)
             if data is not None and start is not None:
                 pieces += [Piece(self._record[begin:start], shared=False), Piece(data, shared=True)]
                 begin = start + data.nbytes
-        pieces.append(Piece(self._record[begin : self.record_format.offsets[-1]], shared=False))
+        pieces.append(Piece(self._record[begin:], shared=False))
         for name in self._metrics:
             value = metrics[name] if name in metrics else np.full(self._metric_shape, np.nan)
             self._views[name][...] = as_metric(self._where, name, value, self._metric_shape)
