@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from koopscope.basin import find_basin as find_basin
     from koopscope.comparison import compare as compare
     from koopscope.comparison import permutation_test as permutation_test
+    from koopscope.costs import inspect as inspect
     from koopscope.ensembles import ensemble as ensemble
     from koopscope.ensembles import quantiles as quantiles
     from koopscope.errors import KoopscopeError as KoopscopeError
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from koopscope.trajectory import TensorLayout as TensorLayout
     from koopscope.trajectory import TrajectoryWriter as TrajectoryWriter
     from koopscope.trajectory import convert as convert
-    from koopscope.trajectory import inspect as inspect
     from koopscope.trajectory import open_trajectory as open_trajectory
     from koopscope.verification import verify as verify
 
@@ -75,7 +75,7 @@ _HOMES = {
     "export": "koopscope.exporting",
     "fit": "koopscope.fitting",
     "follow_basin": "koopscope.following",
-    "inspect": "koopscope.trajectory",
+    "inspect": "koopscope.costs",
     "load": "koopscope.results",
     "open_trajectory": "koopscope.trajectory",
     "plot_basin": "koopscope.plots",

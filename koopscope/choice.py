@@ -48,10 +48,17 @@ def _solve(
     last_row = grid.window.n_snapshots - 1
     if fit.kind == "affine":
         rows = fitted_rows(last_row, fit.multiple, fit.share)
-        snapshots = np.moveaxis(grid.snapshots[rows][:, block.members], 0, -1).astype(np.float64)
         seen = gram[:, rows][:, :, rows]
         known = modes.of(fit)[0] if modes else None
-        return solve_delay(seen, snapshots, delays=fit.delays, rtol=fit.rtol, rank=LARGEST_RANK, modes=known)
+        return solve_delay(
+            seen,
+            grid.snapshots[rows],
+            block.members,
+            delays=fit.delays,
+            rtol=fit.rtol,
+            rank=LARGEST_RANK,
+            modes=known,
+        )
     rows = line_rows(last_row, fit.share)
     weights = line_weights(rows) * (fit.kind == "linear") * (lag // grid.window.lag)
     # Least-squares weights sum to zero: measuring from the first row keeps the digits.

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from koopscope.operators import Floats, Operators
-from koopscope.parallel import by_groups
+from koopscope.operators import Floats, Operators, in_batches
 
 Complex = npt.NDArray[np.complex128]
+
+WEIGHTS_PER_TILE = 2**15  # of a group whose modes are lifted at a time
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,20 @@ def decompose(operators: Operators) -> Modes:
     """
     if operators.members:
         return _joined([decompose(member) for member in operators.members])
+    return in_batches(lambda part: _decompose(operators.cut(part)), operators.operator.shape[0])
+
+
+def _decompose(operators: Operators) -> Modes:
     finite = np.asarray(np.isfinite(operators.operator).all(axis=(1, 2)))
     safe = np.where(finite[:, None, None], operators.operator, 0.0)
-    values, right = by_groups(np.linalg.eig, safe)
+    values, right = np.linalg.eig(safe)
     order = np.lexsort((-values.imag, -np.abs(values)), axis=-1)
     values = np.take_along_axis(values, order, axis=1).astype(np.complex128)
     right = np.take_along_axis(right, order[:, None, :], axis=2).astype(np.complex128)
     left = _inverse(right)  # rows are left eigenvectors
     residual = _residuals(operators, values, left)
     share = np.einsum("gms,gs->gm", left, operators.displacement)
-    lifted = right if operators.basis is None else operators.basis @ right
-    amplitude = np.abs(share) * np.linalg.norm(lifted, axis=1)
+    amplitude = np.abs(share) * _lengths(operators.basis, right)
     real = np.arange(values.shape[1]) < operators.rank[:, None]
     real &= finite[:, None]
     return Modes(
@@ -64,6 +68,18 @@ def decompose(operators: Operators) -> Modes:
         residual=np.where(real, residual, np.nan),
         amplitude=np.where(real, amplitude, np.nan),
     )
+
+
+def _lengths(basis: Floats | None, right: Complex) -> Floats:
+    """Lengths of eigenvectors in units of the weights, shape ``(group, mode)``."""
+    if basis is None:
+        return np.asarray(np.linalg.norm(right, axis=1))
+    d = basis.shape[1]
+    squares = np.zeros((basis.shape[0], right.shape[2]))
+    for start in range(0, d, WEIGHTS_PER_TILE):  # a lifted mode is complex: twice the basis
+        lifted = basis[:, start : start + WEIGHTS_PER_TILE] @ right
+        squares += np.sum(lifted.real**2 + lifted.imag**2, axis=1)
+    return np.sqrt(squares)
 
 
 def _joined(members: Sequence[Modes]) -> Modes:
@@ -84,7 +100,7 @@ def _joined(members: Sequence[Modes]) -> Modes:
 
 def _inverse(vectors: Complex) -> Complex:
     try:
-        return np.asarray(by_groups(np.linalg.inv, vectors))
+        return np.asarray(np.linalg.inv(vectors))
     except np.linalg.LinAlgError:  # defective operators have no full set of eigenvectors
         return np.asarray(np.linalg.pinv(vectors))
 

@@ -12,8 +12,9 @@ import xarray as xr
 from koopscope.errors import UsageError
 from koopscope.filtering import OSCILLATING, check_drop, filtered_maps
 from koopscope.fit_tree import fitted_blocks, fitted_weights, require_kind
+from koopscope.lazy_forecast import Course, lazy_tensors
 from koopscope.operators import states_at
-from koopscope.parallel import single_threaded_blas
+from koopscope.parallel import memory_budget, single_threaded_blas
 
 ALTERNATING = -0.5  # correlation of consecutive increments below which a run is said to alternate
 
@@ -45,6 +46,8 @@ def predict(
     xr.Dataset
         One variable a tensor, dims ``(lead, ...)`` with the tensor's own dims, float64; coord
         ``step = t2 + lead``. The attribute ``diverged`` lists leads at which a forecast is not finite.
+        Leads that together exceed half the memory budget (1 GB) stay a lazy combination of recorded
+        snapshots, computed lead by lead when they are read: take them one by one (``isel(lead=i)``).
 
     Raises
     ------
@@ -73,17 +76,18 @@ def predict(
     check_drop(drop)
     _warn_if_blind(fit, leads, drop)
     weights = fitted_weights(fit)
-    flat = np.empty((leads.size, weights.size))
     since_origin = leads.astype(np.float64) + float(fit.attrs["origin_offset"])
     with single_threaded_blas():
-        for block in fitted_blocks(fit):
-            moved = displacements(block, since_origin, int(fit.attrs["lag"]), drop)
-            flat[:, block["member_index"].to_numpy()] = block["origin"].to_numpy() + moved
-    finite = np.isfinite(flat).all(axis=1)
-    variables = {
-        slot.name: (("lead", *slot.dims), array)
-        for slot, array in zip(weights.tensors, weights.split(flat).values(), strict=True)
-    }
+        courses = [_course(block, since_origin, int(fit.attrs["lag"]), drop) for block in fitted_blocks(fit)]
+        if leads.size > 1 and leads.size * weights.size * 8 > memory_budget() // 2:
+            tensors = lazy_tensors(courses, weights, leads.size)
+            finite = np.all([np.isfinite(course.states).all(axis=(0, 2)) for course in courses], axis=0)
+        else:
+            flat = np.empty((leads.size, weights.size))
+            for course in courses:
+                flat[:, course.members] = course.at(slice(None))
+            tensors, finite = weights.split(flat), np.isfinite(flat).all(axis=1)
+    variables = {slot.name: (("lead", *slot.dims), tensors[slot.name]) for slot in weights.tensors}
     t2 = int(fit.attrs["t2"])
     return xr.Dataset(
         variables,
@@ -118,19 +122,16 @@ def check_leads(lead: int | Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArra
     return leads.astype(np.int64)
 
 
-def displacements(
-    block: xr.Dataset, leads: npt.NDArray[np.float64], lag: int, drop: str | None = None
-) -> npt.NDArray[np.float64]:
-    """Forecast change from the origin of the groups of one block, shape ``(lead, group, member)``."""
+def _course(block: xr.Dataset, leads: npt.NDArray[np.float64], lag: int, drop: str | None) -> Course:
+    """Find the states of one block at all leads."""
+    held = block.variables  # bare: labels would cost as much as the stepping
     if drop is None:
-        states = states_at(block["operator"].to_numpy(), block["displacement"].to_numpy(), leads, lag)
+        states = states_at(held["operator"].to_numpy(), held["displacement"].to_numpy(), leads, lag)
     else:
         operator, displacement, start = filtered_maps(block)
         states = states_at(operator, displacement, leads, lag) + start[:, None, :]
-    if "basis" in block:
-        with np.errstate(over="ignore", invalid="ignore"):
-            states = states @ block["basis"].to_numpy().swapaxes(1, 2)
-    return states.swapaxes(0, 1)
+    basis = held["basis"].to_numpy() if "basis" in held else None
+    return Course(states, basis, held["origin"].to_numpy(), held["member_index"].to_numpy())
 
 
 def _warn_if_blind(fit: xr.DataTree, leads: npt.NDArray[np.int64], drop: str | None) -> None:

@@ -1,4 +1,4 @@
-"""How much memory work may take, threads for batches of groups, and one pool of threads at a time."""
+"""How much memory work may take, threads, and one pool of them at a time."""
 
 from __future__ import annotations
 
@@ -11,19 +11,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from koopscope.errors import MemoryBudgetError, UsageError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MEMORY_BUDGET = 10**9  # bytes that one piece of work may hold, where nothing else is asked for
 READ_BLOCK = 64 * 2**20  # bytes of recorded rows decoded at a time
-GROUPS_PER_TASK = 64  # a batch of small matrices worth a thread
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _budget: ContextVar[int | None] = ContextVar("memory_budget", default=None)
@@ -111,31 +107,6 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> lis
         return [function(part) for part in parts]
     with ThreadPoolExecutor(min(n_cores(), len(parts))) as pool:
         return list(pool.map(function, parts))
-
-
-def by_groups(function: Callable[..., Any], *arrays: npt.NDArray[Any]) -> Any:
-    """Call a batched function of NumPy or LAPACK on fixed batches of groups, in threads.
-
-    LAPACK takes small matrices one after another and releases the interpreter's lock.
-
-    Parameters
-    ----------
-    function
-        Returns an array or a tuple of arrays whose first axis counts groups.
-    arrays
-        Arguments, first axis groups.
-    """
-    import numpy as np
-
-    n_groups = arrays[0].shape[0]
-    if n_groups <= GROUPS_PER_TASK:
-        return function(*arrays)
-    parts = [slice(start, start + GROUPS_PER_TASK) for start in range(0, n_groups, GROUPS_PER_TASK)]
-    with single_threaded_blas():
-        done = in_threads(lambda part: function(*(array[part] for array in arrays)), parts)
-    if isinstance(done[0], tuple):
-        return tuple(np.concatenate(pieces) for pieces in zip(*done, strict=True))
-    return np.concatenate(done)
 
 
 def one_ahead(items: Iterator[Item]) -> Iterator[Item]:

@@ -13,6 +13,7 @@ import xarray as xr
 from zarr.storage import MemoryStore
 
 from koopscope.errors import OutputExistsError, ResultError
+from koopscope.parallel import memory_budget
 
 TREES = ("fit", "verification")
 TABLES = ("forecast", "spectrum", "backtest", "basin", "ensemble")
@@ -62,7 +63,10 @@ def save(result: xr.DataTree | xr.Dataset, path: str | os.PathLike[str]) -> None
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         store = staging / "store"
-        _write_store(result if isinstance(result, xr.DataTree) else xr.DataTree(result), store)
+        if isinstance(result, xr.Dataset) and kind == "forecast" and result.nbytes > memory_budget() // 2:
+            _write_by_lead(result, store)
+        else:
+            _write_store(result if isinstance(result, xr.DataTree) else xr.DataTree(result), store)
         os.replace(store, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -79,6 +83,16 @@ def _write_store(tree: xr.DataTree, place: Path) -> None:
         file = place / key
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(buffer.to_bytes())
+
+
+def _write_by_lead(forecast: xr.Dataset, place: Path) -> None:
+    """Write a forecast that is larger than memory a lead at a time, each in chunks of its own."""
+    for position in range(forecast.sizes["lead"]):
+        part = forecast.isel(lead=slice(position, position + 1))
+        how: dict[str, Any] = {"append_dim": "lead"}
+        if position == 0:
+            how = {"mode": "w-", "zarr_format": 3, "encoding": dict.fromkeys(forecast.variables, _FLAT)}
+        part.to_zarr(place, consolidated=False, **how)
 
 
 def load(path: str | os.PathLike[str]) -> Any:

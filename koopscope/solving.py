@@ -14,6 +14,7 @@ from koopscope.operators import (
     LARGEST_RANK_OPTIMISED,
     Operators,
     ReducedOperators,
+    in_batches,
     optimise,
     solve_affine,
     solve_delay,
@@ -49,22 +50,26 @@ def solve_block(
     cut = 0.0 if method == "ridge" else tolerance  # ridge fades directions out instead of cutting them
     if isinstance(block.kind, LaggedMoments):
         last = np.asarray(snapshots[-1], np.float64)[members]
-        return solve_every_pair(block.kind, last, rtol=tolerance, rank=rank)
+        moments = block.kind
+        return in_batches(
+            lambda part: solve_every_pair(moments.cut(part), last[part], rtol=tolerance, rank=rank), len(last)
+        )
     if isinstance(block.kind, PairTriangles):
         last = np.asarray(snapshots[-1], np.float64)[members]
+        triangles = block.kind
         if method == "paper":
-            return solve_paper(block.kind, last, rtol=rtol)
+            return in_batches(lambda part: solve_paper(triangles.cut(part), last[part], rtol=rtol), len(last))
         estimate = partial(ESTIMATORS[method], rtol=tolerance) if method in ESTIMATORS else None
-        return solve_affine(block.kind, last, rtol=cut, rank=rank, estimate=estimate)
-    of_groups = np.moveaxis(snapshots[:, members], 0, -1).astype(np.float64)
+        solve = partial(solve_affine, rtol=cut, rank=rank, estimate=estimate)
+        return in_batches(lambda part: solve(triangles.cut(part), last[part]), len(last))
     if isinstance(block.kind, SnapshotTriangles):
+        of_groups = np.moveaxis(snapshots[:, members], 0, -1).astype(np.float64)
         return solve_paper_wide(block.kind, of_groups, rtol=rtol)
     if method == "optimised" and rank is None:
         rank = LARGEST_RANK_OPTIMISED
     refine = _refinement(method, tolerance)
-    return solve_delay(
-        gram_about_last(block.kind), of_groups, delays=delays, rtol=cut, rank=rank, refine=refine
-    )
+    gram = gram_about_last(block.kind)
+    return solve_delay(gram, snapshots, members, delays=delays, rtol=cut, rank=rank, refine=refine)
 
 
 def _refinement(method: str, rtol: float) -> Callable[[ReducedOperators], ReducedOperators] | None:

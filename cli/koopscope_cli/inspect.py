@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 import koopscope
 from koopscope_cli import tables
@@ -20,13 +22,36 @@ _COLUMNS = {
     "units": "number",
 }
 
+_COSTS = {
+    "partition": "name",
+    "groups": "number",
+    "largest": "number",
+    "fit\nflop": "number",
+    "a step\nflop": "number",
+    "jump\nflop": "number",
+    "memory": "number",
+    "fit\ns": "number",
+    "forecast\ns": "number",
+    "cheaper than\ntraining": "name",
+}
+
 
 def inspect(
-    trajectory: TrajectoryPath, /, *, layout: Layout = None, run: Run = None, json: Json = False
+    trajectory: TrajectoryPath,
+    /,
+    *,
+    layout: Layout = None,
+    run: Run = None,
+    step_seconds: Annotated[
+        float | None,
+        Parameter(help="Time of one training step, for the comparison with training [default: a guess]."),
+    ] = None,
+    json: Json = False,
 ) -> None:
-    """Show what a recording holds, and what is odd about it."""
+    """Show what a recording holds, what is odd about it, and what fits would cost."""
     with at_work():
-        found = koopscope.inspect(koopscope.open_trajectory(trajectory, layout=layout, run=run))
+        opened = koopscope.open_trajectory(trajectory, layout=layout, run=run)
+        found = koopscope.inspect(opened, step_seconds=step_seconds)
         columns = {str(name): column.values.tolist() for name, column in found.variables.items()}
         tensors = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         described = {"input": absolute(trajectory), **found.attrs, "tensors": tensors}
@@ -34,6 +59,9 @@ def inspect(
         tables.show_json(described)
     else:
         tables.show(tables.table(_COLUMNS, [_row(tensor) for tensor in tensors]), *_lines(described))
+        tables.show(
+            tables.table(_COSTS, [_cost(cost) for cost in described["costs"]]), _comparison(described)
+        )
 
 
 def _row(tensor: dict[str, Any]) -> list[str]:
@@ -42,6 +70,24 @@ def _row(tensor: dict[str, Any]) -> list[str]:
         *(str(tensor[name]) for name in ("tensor", "layer", "role", "shape", "dtype", "size")),
         units,
     ]
+
+
+def _cost(cost: dict[str, Any]) -> list[str]:
+    return [
+        cost["partition"],
+        str(cost["groups"]),
+        str(cost["largest_group"]),
+        *(f"{cost[name]:.2g}" for name in ("fit_flops", "step_flops", "jump_flops")),
+        _size(cost["fit_memory_bytes"]),
+        *(f"{cost[name]:.2g}" for name in ("fit_seconds", "forecast_seconds")),
+        "yes" if cost["cheaper"] else "no",
+    ]
+
+
+def _comparison(described: dict[str, Any]) -> str:
+    step = f"{described['step_seconds'] * 1e3:.2g} ms"
+    source = "a guess; say it with --step-seconds" if described["step_seconds_guessed"] else "as you say"
+    return f"training {described['lead']} steps (a quarter of the window) at {step} a step ({source})"
 
 
 def _lines(described: dict[str, Any]) -> list[str]:

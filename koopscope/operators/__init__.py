@@ -6,6 +6,7 @@ import the statistics and kernels only.
 
 from koopscope.operators.affine import solve_affine
 from koopscope.operators.baselines import baseline_displacements, straight_operators
+from koopscope.operators.batches import in_batches
 from koopscope.operators.delay import GramModes, ReducedOperators, solve_delay
 from koopscope.operators.estimators import ESTIMATORS
 from koopscope.operators.every_pair import solve_every_pair
@@ -25,6 +26,7 @@ __all__ = [
     "ReducedOperators",
     "apply",
     "baseline_displacements",
+    "in_batches",
     "mix_operators",
     "optimise",
     "solve_affine",

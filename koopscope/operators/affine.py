@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.operators.model import Floats, Operators, apply, condition_number, kept_inverse, truncation
-from koopscope.parallel import by_groups
 from koopscope.statistics import PairTriangles
 
 Estimate = Callable[[Floats, Floats, npt.NDArray[np.bool_]], Floats]
@@ -58,7 +57,7 @@ def solve_affine(
     mean_next = triangles.reference + factors[:, 0, d + 1 :] / root_n
     now = factors[:, 1:, 1 : d + 1]
     following = factors[:, 1:, d + 1 :]
-    left, singular, right = by_groups(np.linalg.svd, now[:, :d])
+    left, singular, right = np.linalg.svd(now[:, :d])
     kept = truncation(singular, rtol, rank)
     # A weight that does not move has a zero column, and must have exactly zero rows here.
     moves = np.any(now != 0.0, axis=1)

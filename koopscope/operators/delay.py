@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from koopscope.operators.model import Floats, Operators, apply, condition_number, kept_inverse, truncation
 from koopscope.statistics import embed_delays
+from koopscope.statistics.spilling import release
+
+WEIGHTS_PER_TILE = 2**15  # whose snapshots are widened to float64 at a time
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ class GramModes:
 
 def solve_delay(
     gram: Floats,
-    snapshots: Floats,
+    snapshots: npt.NDArray[Any],
+    members: npt.NDArray[np.int64],
     *,
     delays: int,
     rtol: float,
@@ -128,7 +133,9 @@ def solve_delay(
     gram
         Inner products of snapshots about the last one, shape ``(group, snapshot, snapshot)``.
     snapshots
-        The same snapshots of the block, shape ``(group, member, snapshot)``; read only for the basis.
+        The grid that they are of, shape ``(snapshot, weight)``; read only for the basis, a tile at a time.
+    members
+        Flat weight indices of the groups, shape ``(group, member)``.
     delays
         Number of snapshots in one state.
     rtol, rank
@@ -149,7 +156,7 @@ def solve_delay(
     if refine is not None:
         reduced = refine(reduced)
     n = modes.n_pairs
-    newest = snapshots[:, :, delays - 1 : -1] - snapshots[:, :, -1:]
+    basis, centre = _lift(snapshots[delays - 1 :], members, reduced.coefficients)
     # About the last snapshot, |w_(k+1) - w_k|^2 is a second difference along the diagonal.
     diagonal = np.einsum("gii->gi", gram)
     between = np.einsum("gii->gi", gram[:, :-1, 1:])
@@ -157,15 +164,33 @@ def solve_delay(
     return Operators(
         operator=reduced.operator,
         displacement=reduced.displacement,
-        basis=newest @ reduced.coefficients,
-        centre=newest.mean(axis=2) + snapshots[:, :, -1],
+        basis=basis,
+        centre=centre,
         rank=reduced.kept.sum(axis=1).astype(np.int64),
-        condition=condition_number(modes.singular[:, : max(1, min(n - 1, snapshots.shape[1] * delays))]),
+        condition=condition_number(modes.singular[:, : max(1, min(n - 1, members.shape[1] * delays))]),
         scale=np.sqrt(np.maximum(squared_increments, 0.0).mean(axis=1)),
         drift=np.sqrt(n) * reduced.intercept,
         pairs_now=reduced.pairs_now,
         pairs_next=reduced.pairs_next,
     )
+
+
+def _lift(
+    snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64], coefficients: Floats
+) -> tuple[Floats, Floats]:
+    """Combine snapshots about the last one to a basis, and give their mean, without widening them all."""
+    n_groups, d = members.shape
+    basis, centre = np.empty((n_groups, d, coefficients.shape[2])), np.empty((n_groups, d))
+    at_once = max(1, WEIGHTS_PER_TILE // d)
+    for group in range(0, n_groups, at_once):
+        for member in range(0, d, WEIGHTS_PER_TILE):
+            tile = slice(group, group + at_once), slice(member, member + WEIGHTS_PER_TILE)
+            values = np.moveaxis(snapshots[:, members[tile]], 0, -1).astype(np.float64)
+            newest = values[:, :, :-1] - values[:, :, -1:]
+            basis[tile] = newest @ coefficients[tile[0]]
+            centre[tile] = newest.mean(axis=2) + values[:, :, -1]
+            release(snapshots)
+    return basis, centre
 
 
 def _centre_rows(matrices: Floats) -> Floats:

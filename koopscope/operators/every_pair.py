@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from koopscope.operators.model import Floats, Operators, apply, condition_number, kept_inverse, truncation
-from koopscope.parallel import by_groups
 from koopscope.statistics import LaggedMoments
 
 
@@ -36,7 +35,7 @@ def solve_every_pair(
     centred = moments.grams[:, 1:, 1:] - n * means[:, :, None] * means[:, None, :]
     starts, across, ends = centred[:, :d, :d], centred[:, :d, d:], centred[:, d:, d:]
     mean_now, mean_next = moments.reference + means[:, :d], moments.reference + means[:, d:]
-    eigenvalues, vectors = by_groups(np.linalg.eigh, starts)
+    eigenvalues, vectors = np.linalg.eigh(starts)
     singular = np.sqrt(np.maximum(eigenvalues[:, ::-1], 0.0))
     floor = np.sqrt(d * np.finfo(np.float64).eps)  # below it moments know nothing
     kept = truncation(singular, max(rtol, floor), rank)
@@ -74,8 +73,8 @@ def _factor(remainder: Floats, ends: Floats) -> Floats:
     # Rounding may leave it slightly indefinite; what is added is below what the moments resolve.
     lift = 4 * d * np.finfo(np.float64).eps * np.einsum("gii->g", ends) + np.finfo(np.float64).tiny
     try:
-        lower = by_groups(np.linalg.cholesky, remainder + lift[:, None, None] * np.eye(d))
+        lower = np.linalg.cholesky(remainder + lift[:, None, None] * np.eye(d))
     except np.linalg.LinAlgError:
-        values, vectors = by_groups(np.linalg.eigh, remainder)
+        values, vectors = np.linalg.eigh(remainder)
         lower = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
     return np.asarray(lower.swapaxes(1, 2))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,12 @@ class Operators:
     pairs_now: Floats
     pairs_next: Floats
     members: tuple[Operators, ...] = ()
+
+    def cut(self, groups: slice) -> Operators:
+        """Take some of the groups."""
+        held = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "members"}
+        cut: dict[str, Any] = {name: None if part is None else part[groups] for name, part in held.items()}
+        return Operators(**cut, members=tuple(member.cut(groups) for member in self.members))
 
 
 def kept_inverse(singular: Floats, kept: npt.NDArray[np.bool_]) -> Floats:

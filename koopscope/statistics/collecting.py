@@ -244,7 +244,7 @@ def read_grid(trajectory: xr.Dataset, weights: WeightVector, window: Window, tel
     steps = trajectory["step"].to_numpy()
     sums = GridSums(weights, window, steps, dtype, window.grid_rows)
     batches = [Batch.of(weights, [index]) for index in range(len(weights.tensors))]
-    for rows in row_blocks(trajectory, weights, window, batches, dtype, tell):
+    for (rows,) in row_blocks(trajectory, weights, window, batches, dtype, tell):
         sums.require_finite(rows)
         sums.add(rows)
     return sums.finish()
@@ -274,15 +274,17 @@ def _read_every_pair(
         ]
         for batch in batches
     ]
-    by_batch = dict(zip(batches, sums, strict=True))
-    for rows in row_blocks(trajectory, weights, window, batches, dtype, tell, overlap=stride):
-        total = None
-        if rows.overlapping.shape[0] > stride:
-            for _, moments in by_batch[rows.batch]:
-                moments.add(rows.overlapping, rows.stop - rows.overlapping.shape[0] + stride)
-            total = sum(moments.total for _, moments in by_batch[rows.batch])
-        grid.require_finite(rows, total)
-        grid.add(rows)
+    by_column = {batch.columns.start: found for batch, found in zip(batches, sums, strict=True)}
+    for pieces in row_blocks(trajectory, weights, window, batches, dtype, tell, overlap=stride):
+        total, added = None, by_column[pieces[0].batch.columns.start]
+        rows = [piece.overlapping for piece in pieces]
+        if rows[0].shape[0] > stride:
+            for _, moments in added:
+                moments.add(rows, pieces[0].stop - rows[0].shape[0] + stride)
+            total = sum(moments.total for _, moments in added)
+        for piece in pieces:
+            grid.require_finite(piece, total)
+            grid.add(piece)
     found = {index: moments.finish() for pairs in sums for index, moments in pairs}
     return grid.finish(), tuple(BlockStatistics(block, found[index]) for index, block in enumerate(blocks))
 

@@ -11,6 +11,9 @@ import numpy.typing as npt
 from koopscope.kernels.increment_gram import increment_gram
 from koopscope.parallel import require_memory
 from koopscope.partition import GroupBlock
+from koopscope.statistics.spilling import release
+
+MEMBERS_AT_ONCE = 2**17  # of a group; snapshots that lie in a file leave memory in between
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,12 @@ def increment_grams(snapshots: npt.NDArray[Any], block: GroupBlock) -> Increment
         f"the Gram matrices of {n_groups} groups over {n + 1} snapshots in {block.path}",
         "use a larger --lag, a shorter window, or a coarser partition such as --partition layer",
     )
-    return IncrementGrams(increment_gram(snapshots, block.members))
+    products = np.zeros((n_groups, n, n))
+    for start in range(0, block.members.shape[1], MEMBERS_AT_ONCE):
+        part = np.ascontiguousarray(block.members[:, start : start + MEMBERS_AT_ONCE])
+        products += increment_gram(snapshots, part)
+        release(snapshots)
+    return IncrementGrams(products)
 
 
 def gram_about_last(grams: IncrementGrams) -> npt.NDArray[np.float64]:

@@ -11,13 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.errors import NonFiniteError
-from koopscope.parallel import require_memory
+from koopscope.parallel import in_threads, n_cores
 from koopscope.statistics.reading import RowBlock
+from koopscope.statistics.spilling import release, roomy_zeros
 from koopscope.statistics.windows import Window
 from koopscope.weight_vector import WeightVector
 
 LINEAR_SHARE = 5  # the linear baseline is fitted on the last fifth of the window
+TREND_ROWS = 16  # widened at a time, so that they stay in the cache
+SUM_BYTES = 8 * 2**20  # less is added up before threads have started
 OSCILLATION_ROWS = 64  # rows before t2 that tell whether the run alternates from row to row
+WEIGHTS_PER_TILE = 2**15  # whose last rows are widened to float64 at a time
 
 
 @dataclass(frozen=True)
@@ -82,16 +86,18 @@ class GridSums:
         dtype: np.dtype[Any],
         grid_rows: npt.NDArray[np.int64],
     ) -> None:
-        require_memory(
-            grid_rows.size * weights.size * dtype.itemsize,
+        self._weights, self._window, self._steps, self._rows = weights, window, steps, grid_rows
+        self._snapshots = roomy_zeros(
+            (grid_rows.size, weights.size),
+            dtype,
             f"a grid of {grid_rows.size} snapshots of {weights.size} weights",
             "use a larger --lag, a shorter window, or fewer tensors (--include, --exclude)",
         )
-        self._weights, self._window, self._steps, self._rows = weights, window, steps, grid_rows
-        self._snapshots = np.zeros((grid_rows.size, weights.size), dtype)
         self._slope = np.zeros(weights.size)
-        tail_rows = min(OSCILLATION_ROWS, window.last_row - window.first_row + 1)
-        self._tail = np.empty((tail_rows, weights.size), dtype)
+        self._tail_rows = min(OSCILLATION_ROWS, window.last_row - window.first_row + 1)
+        self._tails: dict[int, npt.NDArray[Any]] = {}
+        self._last = np.empty(weights.size)
+        self._products = np.zeros(2)
         self._times = _TrendTimes.of(steps, window)
         self._trend: dict[int, _LinearTrend] = {}
 
@@ -102,13 +108,18 @@ class GridSums:
         trend = self._trend.setdefault(columns.start, _LinearTrend(self._times))
         for start, rows in block.runs(self._times.first):
             trend.add(rows, start)
-        tail_start = window.last_row + 1 - self._tail.shape[0]
+        tail_start = window.last_row + 1 - self._tail_rows
         if block.stop > tail_start:
             first = max(block.start, tail_start)
-            into = self._tail[first - tail_start : block.stop - tail_start, columns]
-            into[:] = block.rows[first - block.start :]
+            empty = np.empty((self._tail_rows, block.rows.shape[1]), self._snapshots.dtype)
+            tail = self._tails.setdefault(columns.start, empty)
+            tail[first - tail_start : block.stop - tail_start] = block.rows[first - block.start :]
         if block.stop == window.last_row + 1:
             self._slope[columns] = trend.slope()
+            tail = self._tails.pop(columns.start)  # kept for one batch at a time
+            self._last[columns] = tail[-1]
+            self._products += _increment_products(tail)
+        release(self._snapshots)
 
     def finish(self) -> Grid:
         """Give the grid, when every block has been added."""
@@ -116,9 +127,9 @@ class GridSums:
             self._weights,
             self._window,
             self._snapshots,
-            self._tail[-1].astype(np.float64),
+            self._last,
             self._slope,
-            _increment_products(self._tail),
+            (float(self._products[0]), float(self._products[1])),
             fingerprint(self._weights, self._steps, self._snapshots),
         )
 
@@ -130,14 +141,23 @@ class GridSums:
         NonFiniteError
             If a weight is NaN or infinite; names the tensor and the first such step.
         """
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(block.rows.sum() if total is None else total):  # the cheapest look at every value
-                return
+        if np.isfinite(_sum(block.rows) if total is None else total):  # the cheapest look at every value
+            return
         for index in block.batch.tensors:
             first = int(self._weights.offsets[index]) - block.batch.columns.start
             slot = self._weights.tensors[index]
             steps = self._steps[block.start : block.stop]
             _require_finite(block.rows[:, first : first + slot.size], slot.name, steps)
+
+
+def _sum(rows: npt.NDArray[Any]) -> float:
+    """Add up all values: limited by memory, so that one thread takes twice as long as two."""
+
+    def add_up(part: npt.NDArray[Any]) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(part.sum())
+
+    return sum(in_threads(add_up, np.array_split(rows, n_cores() if rows.nbytes > SUM_BYTES else 1)))
 
 
 def grid_dtype(weights: WeightVector, window: Window) -> np.dtype[Any]:
@@ -193,11 +213,14 @@ class _LinearTrend:
         if self._origin is None:
             # Measured from one row: weights barely move, and their size would cost the sum its digits.
             self._origin = rows[0].astype(np.float64)
-        values = np.subtract(rows, self._origin, dtype=np.float64)
-        position = start - self._times.first
-        centred = self._times.centred[position : position + len(values)]
-        # Not a product of BLAS, whose order of summing depends on its threads.
-        self._sum = self._sum + np.einsum("r,rw->w", centred, values)
+        values = np.empty((min(len(rows), TREND_ROWS), rows.shape[1]))
+        for begin in range(0, len(rows), TREND_ROWS):
+            part = rows[begin : begin + TREND_ROWS]
+            position = start + begin - self._times.first
+            centred = self._times.centred[position : position + len(part)]
+            moved = np.subtract(part, self._origin, out=values[: len(part)])
+            # Not a product of BLAS, whose order of summing depends on its threads.
+            self._sum = self._sum + np.einsum("r,rw->w", centred, moved)
 
     def slope(self) -> npt.NDArray[np.float64]:
         return np.asarray(self._sum / (self._times.centred @ self._times.centred))
@@ -217,9 +240,12 @@ def _require_finite(rows: npt.NDArray[Any], name: str, steps: npt.NDArray[np.int
     )
 
 
-def _increment_products(tail: npt.NDArray[Any]) -> tuple[float, float]:
-    increments = np.diff(tail.astype(np.float64), axis=0)
-    return float(np.sum(increments * increments)), float(np.sum(increments[1:] * increments[:-1]))
+def _increment_products(tail: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    sums = np.zeros(2)
+    for start in range(0, tail.shape[1], WEIGHTS_PER_TILE):
+        increments = np.diff(tail[:, start : start + WEIGHTS_PER_TILE].astype(np.float64), axis=0)
+        sums += np.sum(increments * increments), np.sum(increments[1:] * increments[:-1])
+    return sums
 
 
 def fingerprint(weights: WeightVector, steps: npt.NDArray[np.int64], snapshots: npt.NDArray[Any]) -> str:

@@ -7,6 +7,7 @@ evolution; recordings of float64, and the source's own method, keep QR-compresse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from koopscope.partition import GroupBlock
 
 Floats = npt.NDArray[np.float64]
 
-KERNEL_MEMBERS = 48  # wider groups are faster through BLAS than through the kernel
+KERNEL_MEMBERS = 128  # wider groups are no slower through BLAS (tests/benchmarks/bench_small_groups.py)
 ROWS_PER_PRODUCT = 256  # blocks of rows that are read hold whole multiples of it, so sums keep their order
 
 
@@ -41,6 +42,10 @@ class LaggedMoments:
     def n_pairs(self) -> int:
         """Number of pairs summed."""
         return round(float(self.grams[0, 0, 0]))
+
+    def cut(self, groups: slice) -> LaggedMoments:
+        """Take some of the groups."""
+        return LaggedMoments(self.grams[groups], self.reference[groups])
 
 
 class MomentSums:
@@ -69,22 +74,25 @@ class MomentSums:
         self._products = np.zeros((n_groups, 2, self._padded, self._padded))
         self._totals = np.zeros((n_groups, 2, self._padded))
         self._pairs = 0
-        self._head: npt.NDArray[Any] | None = None
-        self._tail: npt.NDArray[Any] = np.empty(0)
+        self._head: Floats | None = None
+        self._tail: Floats = np.empty(0)
 
-    def add(self, rows: npt.NDArray[Any], end: int) -> None:
+    def add(self, pieces: Sequence[npt.NDArray[Any]], end: int) -> None:
         """Add the pairs of some rows, the first ``stride`` of which are the last ones of the call before.
 
-        ``end`` is the number, in the recording, of the row in which the first pair ends.
+        Rows come in one piece or two, side by side. ``end`` is the number, in the recording, of the row in
+        which the first pair ends.
         """
         from koopscope.kernels.lagged_moments import lagged_moments  # strided fits start without it
 
+        rows = pieces[0]
+        rest = pieces[1] if len(pieces) > 1 else np.empty((rows.shape[0], 0), rows.dtype)
         if self._head is None:
-            self._head = rows[: self._stride][:, self._columns].astype(np.float64)
-        self._tail = rows[-self._stride :]
-        reference = self._head[0]
+            self._head = columns_of(rows[: self._stride], rest[: self._stride], self._columns)
+        self._tail = columns_of(rows[-self._stride :], rest[-self._stride :], self._columns)
         add = lagged_moments if self._columns.shape[1] <= KERNEL_MEMBERS else blas_moments
-        add(rows, self._columns.astype(np.uint64), reference, self._stride, end, self._products, self._totals)
+        members = self._columns.astype(np.uint64)
+        add(rows, rest, members, self._head[0], self._stride, end, self._products, self._totals)
         self._pairs += rows.shape[0] - self._stride
 
     @property
@@ -98,7 +106,7 @@ class MomentSums:
         reference = self._head[0]
         d = reference.shape[1]
         head = self._head - reference
-        tail = self._tail[:, self._columns].astype(np.float64) - reference
+        tail = self._tail - reference
         upper = self._products[:, 0, :d, :d]
         starts = np.triu(upper) + np.triu(upper, 1).swapaxes(1, 2)
         across = self._products[:, 1, :d, :d]
@@ -114,8 +122,19 @@ class MomentSums:
         return LaggedMoments(grams, reference)
 
 
+def columns_of(rows: npt.NDArray[Any], rest: npt.NDArray[Any], columns: npt.NDArray[Any]) -> Floats:
+    """Pick columns of two arrays that stand side by side, shape ``(row, *columns.shape)``."""
+    split = rows.shape[1]
+    left = columns < split
+    values = np.empty((rows.shape[0], *columns.shape))
+    values[:, left] = rows[:, columns[left]]
+    values[:, ~left] = rest[:, columns[~left] - split]
+    return values
+
+
 def blas_moments(
     rows: npt.NDArray[Any],
+    rest: npt.NDArray[Any],
     members: npt.NDArray[np.uint64],
     reference: Floats,
     stride: int,
@@ -128,13 +147,15 @@ def blas_moments(
     Groups are shared among threads and each matrix product has one, so that its sums keep their order.
     """
     d = members.shape[1]
+    columns = members.astype(np.int64)
     n_pairs = rows.shape[0] - stride
 
     def add(group: int) -> None:
         begin = 0
         while begin < n_pairs:
             count = min(ROWS_PER_PRODUCT - (phase + begin) % ROWS_PER_PRODUCT, n_pairs - begin)
-            values = rows[begin : begin + count + stride, members[group]].astype(np.float64)
+            part = slice(begin, begin + count + stride)
+            values = columns_of(rows[part], rest[part], columns[group])
             values -= reference[group]
             starts, ends = values[:count], values[stride:]
             products[group, 0, :d, :d] += starts.T @ starts

@@ -55,6 +55,15 @@ class Batch:
             rows_per_run = min(ROWS_PER_RUN, 1 << (fitting.bit_length() - 1))
         return cls(tuple(tensors), columns, rows_per_run)
 
+    def pieces(self, weights: WeightVector) -> list[Batch]:
+        """Cut off the larger of the first and the last tensor: what is one tensor need not be copied."""
+        sizes = [weights.tensors[index].size for index in self.tensors]
+        if len(sizes) == 1:
+            return [self]
+        cut = 1 if sizes[0] >= sizes[-1] else len(sizes) - 1
+        parts = self.tensors[:cut], self.tensors[cut:]
+        return [Batch.of(weights, part, self.rows_per_run) for part in parts]
+
     def holds(self, members: npt.NDArray[np.int64]) -> bool:
         """Tell whether a block of groups lies in this batch."""
         return bool(self.columns.start <= members.min() and members.max() < self.columns.stop)
@@ -114,18 +123,21 @@ def row_blocks(
     dtype: np.dtype[Any],
     tell: Listener,
     overlap: int = 0,
-) -> Iterator[RowBlock]:
-    """Read the window batch by batch, block by block of rows, always one block ahead of the caller."""
+) -> Iterator[list[RowBlock]]:
+    """Read the window batch by batch, block by block of rows, always one block ahead of the caller.
+
+    With an ``overlap``, batches come in one or two pieces of neighbouring columns.
+    """
     n_rows = window.last_row + 1 - window.first_row
     total = n_rows * weights.size * dtype.itemsize
     done, started = 0, time.perf_counter()
     tell("reading weights", 0, total)
-    blocks = _read_all(trajectory, weights, window, batches, dtype, overlap)
+    found = _read_all(trajectory, weights, window, batches, dtype, overlap)
     if total > BLOCK_BYTES:  # what one block holds is read before a thread has started
-        blocks = one_ahead(blocks)
-    for block in blocks:
-        yield block
-        done += block.rows.size * dtype.itemsize
+        found = one_ahead(found)
+    for blocks in found:
+        yield blocks
+        done += sum(block.rows.size for block in blocks) * dtype.itemsize
         seconds = max(time.perf_counter() - started, 1e-9)
         if seconds > 1:
             left = (total - done) * seconds / done
@@ -140,43 +152,58 @@ def _read_all(
     batches: Sequence[Batch],
     dtype: np.dtype[Any],
     overlap: int,
-) -> Iterator[RowBlock]:
+) -> Iterator[list[RowBlock]]:
     for batch in batches:
         length = batch.rows_per_block(row_bytes(weights, batch, dtype))
-        read = _BatchReader(trajectory, weights, window, batch)
-        if len(batch.tensors) == 1 and not overlap:
-            for start, stop in _borders(window, length):
-                rows = read.tensor(0, start, stop).astype(dtype, copy=False)
-                yield RowBlock(batch, start, rows, rows)
-            continue
-        # Two pieces of memory take turns: one is read into while the other is computed on.
-        longest = overlap + min(length, window.last_row + 1 - window.first_row)
-        width = batch.columns.stop - batch.columns.start
-        memory, other = np.empty((longest, width), dtype), np.empty((longest, width), dtype)
-        filled = 0
+        pieces = batch.pieces(weights) if overlap else [batch]
+        blocks = [
+            _read_piece(_BatchReader(trajectory, weights, window, piece, overlap > 0), length, dtype, overlap)
+            for piece in pieces
+        ]
+        yield from map(list, zip(*blocks, strict=True))
+
+
+def _read_piece(read: _BatchReader, length: int, dtype: np.dtype[Any], overlap: int) -> Iterator[RowBlock]:
+    batch, window = read.batch, read.window
+    if len(batch.tensors) == 1 and (not overlap or read.in_memory):
         for start, stop in _borders(window, length):
-            kept = min(overlap, filled)
-            memory[:kept] = other[filled - kept : filled]
-            filled = kept + stop - start
-            read.into(memory[kept:filled], start, stop)
-            yield RowBlock(batch, start, memory[kept:filled], memory[:filled])
-            memory, other = other, memory
+            kept = min(overlap, start - window.first_row)
+            rows = read.tensor(0, start - kept, stop).astype(dtype, copy=False)
+            yield RowBlock(batch, start, rows[kept:], rows)
+        return
+    # Two pieces of memory take turns: one is read into while the other is computed on.
+    longest = overlap + min(length, window.last_row + 1 - window.first_row)
+    width = batch.columns.stop - batch.columns.start
+    memory, other = np.empty((longest, width), dtype), np.empty((longest, width), dtype)
+    filled = 0
+    for start, stop in _borders(window, length):
+        kept = min(overlap, filled)
+        memory[:kept] = other[filled - kept : filled]
+        filled = kept + stop - start
+        read.into(memory[kept:filled], start, stop)
+        yield RowBlock(batch, start, memory[kept:filled], memory[:filled])
+        memory, other = other, memory
 
 
 class _BatchReader:
-    """Reads the rows of a batch, small tensors at once."""
+    """Reads the rows of a batch, small tensors at once where they are read together with others."""
 
-    def __init__(self, trajectory: xr.Dataset, weights: WeightVector, window: Window, batch: Batch) -> None:
+    def __init__(
+        self, trajectory: xr.Dataset, weights: WeightVector, window: Window, batch: Batch, together: bool
+    ) -> None:
         self._slots = [weights.tensors[index] for index in batch.tensors]
         self._variables = [trajectory[slot.name].variable for slot in self._slots]
-        self._first = window.first_row
+        self.batch, self.window, self._first = batch, window, window.first_row
         self._whole: dict[int, npt.NDArray[Any]] = {}
-        if len(self._slots) > 1:
+        held = [variable._in_memory for variable in self._variables]
+        if together:
             for index, slot in enumerate(self._slots):
                 # A chunk of a small tensor holds so many rows that it would be decoded for many blocks.
                 n_bytes = (window.last_row + 1 - self._first) * slot.size * np.dtype(slot.dtype).itemsize
-                if n_bytes <= min(BLOCK_BYTES, memory_budget() // 32):
+                if not held[index] and n_bytes <= min(BLOCK_BYTES, memory_budget() // 32):
                     self._whole[index] = self.tensor(index, self._first, window.last_row + 1)
+                    held[index] = True
+        self.in_memory = all(held)
 
     def tensor(self, index: int, start: int, stop: int) -> npt.NDArray[Any]:
         """Rows of one tensor, flat."""

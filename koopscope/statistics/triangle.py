@@ -40,6 +40,10 @@ class PairTriangles:
     reference: npt.NDArray[np.float64]
     n_pairs: int
 
+    def cut(self, groups: slice) -> PairTriangles:
+        """Take some of the groups."""
+        return PairTriangles(self.factors[groups], self.reference[groups], self.n_pairs)
+
 
 @dataclass(frozen=True)
 class SnapshotTriangles:

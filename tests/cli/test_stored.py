@@ -27,6 +27,16 @@ def test_inspect__table_and_json(shell, recording):
     assert [tensor["size"] for tensor in found["tensors"]] == [12, 4, 8, 2]
 
 
+def test_inspect__costs_against_training_steps_of_a_given_length(shell, recording):
+    outcome = shell("inspect", "run.zarr", "--step-seconds", "0.5")
+    assert "at 5e+02 ms a step (as you say)" in outcome.out
+    found = shell("inspect", "run.zarr", "--step-seconds", "0.5", "--json").json
+    assert (found["step_seconds"], found["step_seconds_guessed"]) == (0.5, False)
+    assert [cost["partition"] for cost in found["costs"]] == ["network", "layer", "node", "weight"]
+    assert all(cost["cheaper"] for cost in found["costs"])
+    assert shell("inspect", "run.zarr", "--step-seconds", "0").code == 2
+
+
 def test_inspect__missing_file(shell, here):
     outcome = shell("inspect", "missing.h5", "--json")
     assert (outcome.code, outcome.out) == (3, "")

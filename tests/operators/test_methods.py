@@ -156,7 +156,8 @@ def test_mix_operators__modes_are_those_of_the_block_diagonal_operator():
     snapshots = np.cumsum(random.normal(size=(2, 7, 30)), axis=2)
     about = snapshots - snapshots[:, :, -1:]
     gram = about.swapaxes(1, 2) @ about
-    fits = [solve_delay(gram, snapshots, delays=delays, rtol=1e-2, rank=3) for delays in (1, 4)]
+    grid, members = snapshots.reshape(14, 30).T, np.arange(14).reshape(2, 7)
+    fits = [solve_delay(gram, grid, members, delays=delays, rtol=1e-2, rank=3) for delays in (1, 4)]
     line = straight_operators(random.normal(size=(2, 7)), snapshots[:, :, -1])
     mixed = mix_operators([*fits, line])
     found = decompose(mixed)

@@ -14,6 +14,7 @@ from koopscope.statistics import (
     embed_delays,
     gram_about_last,
 )
+from koopscope.statistics.spilling import release
 from koopscope.trajectory import from_arrays
 
 
@@ -124,10 +125,37 @@ def test_collect__nothing_after_t2_is_read():
     assert before["a"].to_dataset().identical(after["a"].to_dataset())
 
 
-def test_collect__beyond_the_memory_budget_says_what_to_do(monkeypatch):
+def wide_walk(n_rows=110, weights=30_000):
+    random = np.random.default_rng(0)
+    path = random.normal(size=(n_rows, 100, weights // 100)).cumsum(axis=0).astype("float32")
+    return from_arrays(np.arange(n_rows), {"a.weight": path})
+
+
+@pytest.mark.parametrize("partition", ["network", "node"])
+def test_collect__a_grid_beyond_the_budget_is_spilled_and_the_same_bits(partition):
+    run = wide_walk()
+    held = koopscope.collect(run, partition, lag=1)
+    spilled = koopscope.collect(run, partition, lag=1, memory="20MB")
+    bases = [type(grid.snapshots.base) for grid in (held.grid, spilled.grid)]
+    assert bases[0] is not np.memmap
+    assert bases[1] is np.memmap
+    same_statistics(held, spilled)
+    release(spilled.grid.snapshots)
+    assert np.array_equal(held.grid.snapshots, spilled.grid.snapshots)
+    one, two = koopscope.fit(held), koopscope.fit(spilled)
+    for path in one.attrs["blocks"]:
+        assert one[path].to_dataset().identical(two[path].to_dataset())
+
+
+def test_collect__a_grid_beyond_budget_and_disk_says_what_to_do(monkeypatch):
     monkeypatch.setattr(parallel, "MEMORY_BUDGET", 1000)
-    with pytest.raises(MemoryBudgetError, match="larger --lag"):
+    monkeypatch.setattr("koopscope.statistics.spilling.shutil.disk_usage", lambda _: NoRoom())
+    with pytest.raises(MemoryBudgetError, match=r"larger --lag.*TMPDIR"):
         koopscope.collect(random_run(), "node", lag=2)
+
+
+class NoRoom:
+    free = 0
 
 
 @pytest.mark.parametrize("settings", [{"method": "magic"}, {"delays": 0}, {"method": "paper", "delays": 2}])

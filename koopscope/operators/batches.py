@@ -1,0 +1,39 @@
+"""Fixed batches of groups in threads, so that all steps of a solution run in parallel, not LAPACK's alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import numpy as np
+
+from koopscope.parallel import in_threads, single_threaded_blas
+
+GROUPS_PER_TASK = 64  # a batch of small matrices worth a thread
+
+Record = TypeVar("Record")
+
+
+def in_batches(solve: Callable[[slice], Record], n_groups: int) -> Record:
+    """Solve batches of groups in threads and join what they give.
+
+    Parameters
+    ----------
+    solve
+        Takes a slice of the groups, and returns a dataclass of arrays whose first axis counts groups, and of
+        other values, which are the same for every batch.
+    n_groups
+        Number of groups.
+    """
+    if n_groups <= GROUPS_PER_TASK:
+        return solve(slice(0, n_groups))
+    parts = [slice(start, start + GROUPS_PER_TASK) for start in range(0, n_groups, GROUPS_PER_TASK)]
+    with single_threaded_blas():
+        done = in_threads(solve, parts)
+    return type(done[0])(**{field.name: _join(done, field.name) for field in fields(done[0])})  # type: ignore[arg-type]
+
+
+def _join(records: list[Any], name: str) -> Any:
+    pieces = [getattr(record, name) for record in records]
+    return np.concatenate(pieces) if isinstance(pieces[0], np.ndarray) else pieces[0]
