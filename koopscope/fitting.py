@@ -13,6 +13,7 @@ import xarray as xr
 from koopscope.eigen import decompose
 from koopscope.errors import UsageError
 from koopscope.operators import Operators
+from koopscope.parallel import blas_threads_for
 from koopscope.partition import GroupBlock, Partition
 from koopscope.progress import Listener, listener
 from koopscope.solving import solve_block
@@ -154,12 +155,13 @@ def fit(
         )
     started = time.perf_counter()
     tell("fitting operators", 0, 1)
-    solved, settings, backtest = _solve_all(statistics, rtol=rtol, rank=rank, lead=lead, tell=tell)
-    if stabilise:
-        damping = _choose_damping(statistics, settings)
-        solved = [(block, damp(operators, damping)) for block, operators in solved]
-        settings["damping"] = damping
-    children = {f"/{block.path}": _dataset(statistics, block, operators) for block, operators in solved}
+    with blas_threads_for(statistics.grid.snapshots.size):
+        solved, settings, backtest = _solve_all(statistics, rtol=rtol, rank=rank, lead=lead, tell=tell)
+        if stabilise:
+            damping = _choose_damping(statistics, settings)
+            solved = [(block, damp(operators, damping)) for block, operators in solved]
+            settings["damping"] = damping
+        children = {f"/{block.path}": _dataset(statistics, block, operators) for block, operators in solved}
     if backtest is not None:
         children["/backtest"] = backtest
     tell("fitting operators", 1, 1)

@@ -20,6 +20,7 @@ Result = TypeVar("Result")
 
 MEMORY_BUDGET = 10**9  # bytes that one piece of work may hold, where nothing else is asked for
 READ_BLOCK = 64 * 2**20  # bytes of recorded rows decoded at a time
+NUMBERS_PER_POOL = 2**22  # snapshots worth more than one thread of BLAS
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _budget: ContextVar[int | None] = ContextVar("memory_budget", default=None)
@@ -83,6 +84,19 @@ def require_memory(n_bytes: int, what: str, mend: str) -> None:
 def single_threaded_blas() -> Iterator[None]:
     """Keep BLAS to one thread while kernels run groups in parallel, so that threads never multiply."""
     with _libraries(len(sys.modules)).limit(limits=1, user_api="blas"):
+        yield
+
+
+@contextmanager
+def blas_threads_for(n_numbers: int) -> Iterator[None]:
+    """Keep BLAS to one thread where the data are few: waking others takes longer than the work.
+
+    On a busy machine it takes dozens of times longer, since they wait for each other at every product.
+    """
+    if n_numbers > NUMBERS_PER_POOL:
+        yield
+        return
+    with single_threaded_blas():
         yield
 
 

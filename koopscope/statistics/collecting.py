@@ -12,7 +12,7 @@ import xarray as xr
 
 from koopscope.errors import UsageError
 from koopscope.kernels.accelerate import announce_compilation
-from koopscope.parallel import limited_memory
+from koopscope.parallel import blas_threads_for, limited_memory
 from koopscope.partition import GroupBlock, Partition
 from koopscope.progress import Listener, listener
 from koopscope.statistics.distribution import Share, collect_shares
@@ -199,7 +199,8 @@ def collect(
         else:
             grid = read_grid(trajectory, weights, window, tell)
             seconds = time.perf_counter() - started
-            collected = tuple(collect_block(grid.snapshots, block, method, delays) for block in blocks)
+            with blas_threads_for(grid.snapshots.size):
+                collected = tuple(collect_block(grid.snapshots, block, method, delays) for block in blocks)
     source = str(trajectory.attrs.get("source", ""))
     named = AUTO if racing else str(resolved)
     return Statistics(grid, named, method, delays, collected, seconds, source, pairs)

@@ -19,6 +19,7 @@ from koopscope.weight_vector import WeightVector
 
 LINEAR_SHARE = 5  # the linear baseline is fitted on the last fifth of the window
 TREND_ROWS = 16  # widened at a time, so that they stay in the cache
+TREND_NUMBERS = 2**15  # and more rows of narrow tensors, of which a call each would take longer than its sums
 SUM_BYTES = 8 * 2**20  # less is added up before threads have started
 OSCILLATION_ROWS = 64  # rows before t2 that tell whether the run alternates from row to row
 WEIGHTS_PER_TILE = 2**15  # whose last rows are widened to float64 at a time
@@ -213,9 +214,10 @@ class _LinearTrend:
         if self._origin is None:
             # Measured from one row: weights barely move, and their size would cost the sum its digits.
             self._origin = rows[0].astype(np.float64)
-        values = np.empty((min(len(rows), TREND_ROWS), rows.shape[1]))
-        for begin in range(0, len(rows), TREND_ROWS):
-            part = rows[begin : begin + TREND_ROWS]
+        at_once = max(TREND_ROWS, TREND_NUMBERS // max(1, rows.shape[1]))
+        values = np.empty((min(len(rows), at_once), rows.shape[1]))
+        for begin in range(0, len(rows), at_once):
+            part = rows[begin : begin + at_once]
             position = start + begin - self._times.first
             centred = self._times.centred[position : position + len(part)]
             moved = np.subtract(part, self._origin, out=values[: len(part)])

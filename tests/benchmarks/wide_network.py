@@ -23,13 +23,13 @@ JOBS = {
     "... and 200 leads": 'predict(fit(run, "network", t2=109, lag=1, memory="300MB"), np.arange(200))',
 }
 FRAME = """
-import resource, sys, time
+import sys, time
 import numpy as np
 from koopscope import collect, fit, open_trajectory, predict, save
 from koopscope.simulation import linear_run
 fit(linear_run(), "network")
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+def peak():  # not ru_maxrss, which begins with that of the process that started this one
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1e6
 run = open_trajectory(sys.argv[1])
 before, begin = peak(), time.perf_counter()
 result = {job}
