@@ -24,6 +24,7 @@ class FaultyDisk:
     def __init__(self, monkeypatch):
         self._lock = threading.Lock()
         self.operations = 0
+        self.failed = False
         self.arm(None)
         monkeypatch.setattr(files, "os", self)
 
@@ -50,6 +51,7 @@ class FaultyDisk:
             return self._at is not None and self.operations - self._from > self._at
 
     def _fail(self):
+        self.failed = True
         if self._kill:
             raise Killed
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -113,7 +113,7 @@ class Hdf5TrajectoryWriter:
         if self._plan is None:
             self._begin(tensors, metrics)
         pieces = self._packer.pack(self._count, number, tensors, metrics)
-        row = self._rows[self._count - self._committed, : self._packer.record_format.offsets[-1]]
+        row = self._rows[self._count - self._committed]
         np.concatenate([piece.data for piece in pieces], out=row)
         self._count += 1
         self._last_step = number

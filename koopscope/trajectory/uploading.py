@@ -140,7 +140,7 @@ class UploadedStore:
         self._folder.check()
         pieces = self._packer.pack(self._first_row + len(self._rows), step, tensors, metrics)
         row = np.empty(self._packer.record_format.nbytes, np.uint8)
-        np.concatenate([piece.data for piece in pieces], out=row[: self._packer.record_format.offsets[-1]])
+        np.concatenate([piece.data for piece in pieces], out=row)
         self._rows.append(row)
         if (self._first_row + len(self._rows)) % self._settings.block == 0:
             self._rotate()

@@ -66,14 +66,22 @@ def test_writer__death_at_every_operation(disk, tmp_path, first, stride):
 def test_writer__full_disk_at_every_operation(disk, tmp_path, resumed, first, stride):
     """Whether the same writer goes on once there is space, or another one resumes."""
     fill_and_close(TrajectoryWriter(tmp_path / "whole.zarr", layout="torch", block_steps=3))
-    for at in range(first, disk.operations, stride):
+    attempts, times_full = range(first, disk.operations, stride), 0
+    for at in attempts:
         folder = tmp_path / str(at)
         folder.mkdir()
         path = folder / "run.zarr"
         disk.arm(at)
         writer = TrajectoryWriter(path, layout="torch", block_steps=3)
-        with pytest.raises(RecordingError, match="the disk is full"):
-            fill_and_close(writer)
+        disk.failed = False
+        told = trouble(writer)
+        if not disk.failed:
+            # Whether a journal finds a file to use again depends on the folding: some runs take less.
+            assert told is None
+            recorded_whole(path)
+            continue
+        assert "the disk is full" in told
+        times_full += 1
         rows = [] if writer.last_step is None else list(range(writer.last_step + 1))
         assert assert_kept(path, rows) == rows
         disk.arm(None)
@@ -83,6 +91,16 @@ def test_writer__full_disk_at_every_operation(disk, tmp_path, resumed, first, st
             assert writer.last_step == (rows[-1] if rows else None)
         go_on(writer, STEPS[len(rows) :])
         recorded_whole(path)
+    assert times_full >= 0.8 * len(attempts)
+
+
+def trouble(writer):
+    """Record all and close; give the message of what went wrong, if anything did."""
+    try:
+        fill_and_close(writer)
+    except RecordingError as error:
+        return str(error)
+    return None
 
 
 def fill_and_close(writer):

@@ -35,6 +35,7 @@ def test_writer__runs_are_a_leading_dim(tmp_path):
         row, loss = of_runs(step)
         writer.append(step, row, loss=loss)
         assert_runs(path, step + 1)
+    writer._rows._folder.drain()  # it holds the lock while it folds
     del writer
     with pytest.raises(UsageError, match="recorded with runs=3, got 4"):
         TrajectoryWriter(path, layout="torch", runs=4, resume=True)
