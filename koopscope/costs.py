@@ -88,12 +88,10 @@ def inspect(
     """
     if step_seconds is not None and not step_seconds > 0:
         raise UsageError(f"step_seconds must be a positive number of seconds, got {step_seconds}")
-    if isinstance(path_or_dataset, xr.Dataset) or layout is None:
+    if isinstance(path_or_dataset, xr.Dataset):
         opened = path_or_dataset
     else:
         opened, layout = open_trajectory(path_or_dataset, layout=layout), None
-    if not isinstance(opened, xr.Dataset):
-        opened = open_trajectory(opened)
     table = inspect_trajectory(opened, layout=layout, lints=lints)
     one = opened.isel(run=0) if "run" in opened.dims else opened
     return table.assign_attrs(_costs(one, step_seconds, lints=lints))

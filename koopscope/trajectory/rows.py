@@ -80,10 +80,6 @@ class RowPacker:
         self._views = {name: view[0, ...] for name, view in views.items()}
         starts = zip(self.record_format.fields, self.record_format.offsets, strict=False)
         self._large = {field.name: start for field, start in starts if field.nbytes >= _LARGE_BYTES}
-        self._bytes = {
-            field.name: self._record[start : start + field.nbytes]
-            for field, start in zip(self.record_format.fields, self.record_format.offsets, strict=False)
-        }
         self._memory = SharedMemory()
 
     def pack(
@@ -120,7 +116,7 @@ class RowPacker:
         if shown is not None:
             if not copied:
                 return shown.data
-            self._bytes[kind.name][:] = shown.data
+            np.copyto(self._views[kind.name], shown.array)
             return None
         array, dtype = as_floats(kind.source, value)
         if array.shape != kind.shape or dtype != kind.source_dtype:
