@@ -71,8 +71,8 @@ def inspect(
         ``fit_memory_bytes``, ``fit_seconds`` (with reading), ``step_flops`` (one lag of the operators),
         ``jump_flops`` (one forecast over ``lead`` steps), ``forecast_seconds``, and ``cheaper``: fit and
         forecast take less time than ``lead`` steps of training; ``lead`` (a quarter of the window);
-        ``window_bytes``; ``step_seconds`` and whether it was guessed, ``step_seconds_guessed``; ``rates`` (of
-        matrix products, reading and decompositions).
+        ``window_bytes``; ``read_seconds`` (one pass); ``step_seconds`` and whether it was guessed,
+        ``step_seconds_guessed``; ``rates`` (of matrix products, reading and decompositions).
 
     Raises
     ------

@@ -105,8 +105,7 @@ def _lines(described: dict[str, Any]) -> list[str]:
         f"metrics  {metrics}",
         f"layout   {layout}",
         f"format   {described['format']}",
-        f"cost     about {described['read_seconds']:.2g} s to read; a fit by node holds "
-        f"{_size(described['memory_bytes'])}",
+        f"cost     about {described['read_seconds']:.2g} s to read",
         *(f"odd      {text}" for text in described["lints"]),
     ]
 

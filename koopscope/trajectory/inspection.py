@@ -15,10 +15,6 @@ from koopscope.trajectory.dataset import metric_names, tensor_names, validate
 from koopscope.trajectory.lints import lint
 from koopscope.trajectory.opening import open_trajectory
 
-# A careful guess for compressed chunks with checksums on one core, in bytes a second.
-_READ_RATE = 300e6
-_SNAPSHOTS = 101
-
 
 def inspect(
     path_or_dataset: str | Path | xr.Dataset, *, layout: str | None = None, lints: bool = True
@@ -40,11 +36,10 @@ def inspect(
         Dim ``tensor``: ``shape`` (text such as ``10x10``), ``dtype``, ``size`` (weights), ``layer``, ``role``
         and ``units`` (output units; 0 where unknown). Attrs: ``steps``, ``first_step``, ``last_step``,
         ``spacing`` (0 where uneven; then ``longest_even_stretch`` says where it is even), ``weights``,
-        ``runs`` (recorded together; the table, the weights, the costs and the lints are those of the first),
-        ``bytes`` (uncompressed, of all runs), ``read_seconds`` (a careful estimate of one pass),
-        ``memory_bytes`` (what a fit by node with the default lag holds: about 100 snapshots of every weight),
-        ``layout``, ``layout_evidence``, ``tied`` (second names to first ones), ``metrics``, ``format``,
-        ``source``, ``lints`` (words on uneven steps and on dead, frozen, duplicate or otherwise odd tensors).
+        ``runs`` (recorded together; the table, the weights and the lints are those of the first), ``bytes``
+        (uncompressed, of all runs), ``layout``, ``layout_evidence``, ``tied`` (second names to first ones),
+        ``metrics``, ``format``, ``source``, ``lints`` (words on uneven steps and on dead, frozen, duplicate
+        or otherwise odd tensors).
 
     Raises
     ------
@@ -92,8 +87,6 @@ def _summary(dataset: xr.Dataset, runs: int) -> dict[str, Any]:
         "runs": runs,
         "weights": sum(_weights(tensor) for tensor in tensors),
         "bytes": n_bytes * runs,
-        "read_seconds": n_bytes / _READ_RATE,
-        "memory_bytes": n_bytes * min(steps.size, _SNAPSHOTS) // max(steps.size, 1),
         "metrics": metric_names(dataset),
     }
     for attr in ("layout", "layout_evidence", "format", "source"):
