@@ -72,7 +72,7 @@ class MomentSums:
             "use a finer partition such as --partition node or quasi-node:10",
         )
         self._products = np.zeros((n_groups, 2, self._padded, self._padded))
-        self._totals = np.zeros((n_groups, 2, self._padded))
+        self._totals = np.zeros((n_groups, self._padded))
         self._pairs = 0
         self._head: Floats | None = None
         self._tail: Floats = np.empty(0)
@@ -91,14 +91,13 @@ class MomentSums:
             self._head = columns_of(rows[: self._stride], rest[: self._stride], self._columns)
         self._tail = columns_of(rows[-self._stride :], rest[-self._stride :], self._columns)
         add = lagged_moments if self._columns.shape[1] <= KERNEL_MEMBERS else blas_moments
-        members = self._columns.astype(np.uint64)
-        add(rows, rest, members, self._head[0], self._stride, end, self._products, self._totals)
+        add(rows, rest, self._columns, self._head[0], self._stride, end, self._products, self._totals)
         self._pairs += rows.shape[0] - self._stride
 
     @property
     def total(self) -> float:
         """Sum of everything added, in which a value that is not finite shows."""
-        return float(self._totals.sum())
+        return float(self._totals.sum() + self._tail.sum())
 
     def finish(self) -> LaggedMoments:
         """Put the sums together; the moments of ends are those of starts but for the rows at either edge."""
@@ -111,10 +110,11 @@ class MomentSums:
         starts = np.triu(upper) + np.triu(upper, 1).swapaxes(1, 2)
         across = self._products[:, 1, :d, :d]
         edges = np.einsum("tgi,tgj->gij", tail, tail) - np.einsum("tgi,tgj->gij", head, head)
+        totals = self._totals[:, :d]
         grams = np.empty((reference.shape[0], 2 * d + 1, 2 * d + 1))
         grams[:, 0, 0] = self._pairs
-        grams[:, 0, 1 : d + 1] = grams[:, 1 : d + 1, 0] = self._totals[:, 0, :d]
-        grams[:, 0, d + 1 :] = grams[:, d + 1 :, 0] = self._totals[:, 1, :d]
+        grams[:, 0, 1 : d + 1] = grams[:, 1 : d + 1, 0] = totals
+        grams[:, 0, d + 1 :] = grams[:, d + 1 :, 0] = totals + (tail.sum(axis=0) - head.sum(axis=0))
         grams[:, 1 : d + 1, 1 : d + 1] = starts
         grams[:, 1 : d + 1, d + 1 :] = across
         grams[:, d + 1 :, 1 : d + 1] = across.swapaxes(1, 2)
@@ -135,7 +135,7 @@ def columns_of(rows: npt.NDArray[Any], rest: npt.NDArray[Any], columns: npt.NDAr
 def blas_moments(
     rows: npt.NDArray[Any],
     rest: npt.NDArray[Any],
-    members: npt.NDArray[np.uint64],
+    members: npt.NDArray[np.int64],
     reference: Floats,
     stride: int,
     phase: int,
@@ -147,7 +147,6 @@ def blas_moments(
     Groups are shared among threads and each matrix product has one, so that its sums keep their order.
     """
     d = members.shape[1]
-    columns = members.astype(np.int64)
     n_pairs = rows.shape[0] - stride
 
     def add(group: int) -> None:
@@ -155,13 +154,12 @@ def blas_moments(
         while begin < n_pairs:
             count = min(ROWS_PER_PRODUCT - (phase + begin) % ROWS_PER_PRODUCT, n_pairs - begin)
             part = slice(begin, begin + count + stride)
-            values = columns_of(rows[part], rest[part], columns[group])
+            values = columns_of(rows[part], rest[part], members[group])
             values -= reference[group]
             starts, ends = values[:count], values[stride:]
             products[group, 0, :d, :d] += starts.T @ starts
             products[group, 1, :d, :d] += starts.T @ ends
-            totals[group, 0, :d] += starts.sum(axis=0)
-            totals[group, 1, :d] += ends.sum(axis=0)
+            totals[group, :d] += starts.sum(axis=0)
             begin += count
 
     with single_threaded_blas():

@@ -67,8 +67,8 @@ def test_moments(benchmark, values):
 def test_crossover(benchmark, values, add, d):
     n_groups = 2304 // d
     rows, rest = values[:4096, : n_groups * d].copy(), np.empty((4096, 0), np.float32)
-    members = np.arange(n_groups * d, dtype=np.uint64).reshape(n_groups, d)
-    products, totals = np.zeros((n_groups, 2, d, d)), np.zeros((n_groups, 2, d))
+    members = np.arange(n_groups * d).reshape(n_groups, d)
+    products, totals = np.zeros((n_groups, 2, d, d)), np.zeros((n_groups, d))
     reference = rows[0][members].astype(np.float64)
     arguments = (rows, rest, members, reference, 1, 1, products, totals)
     benchmark.pedantic(add, args=arguments, rounds=5, warmup_rounds=1)

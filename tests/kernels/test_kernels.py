@@ -10,9 +10,11 @@ import pytest
 import reference
 
 import koopscope
+from koopscope.kernels.all_finite import all_finite
 from koopscope.kernels.increment_gram import increment_gram
 from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.pair_triangle import pair_triangle
+from koopscope.kernels.trend_sums import trend_sums
 
 EPS = np.finfo(np.float64).eps
 
@@ -80,10 +82,10 @@ def test_lagged_moments__equals_twin(n_groups, d, stride, split):
     members = np.arange(n_groups * d).reshape(n_groups, d)[:, ::-1].copy()
     origin = rows[0][members].astype(np.float64)
     padded = -(-d // 4) * 4
-    products, totals = np.zeros((n_groups, 2, padded, padded)), np.zeros((n_groups, 2, padded))
+    products, totals = np.zeros((n_groups, 2, padded, padded)), np.zeros((n_groups, padded))
     cut = rows.shape[1] - min(split or 0, rows.shape[1] - 1)
     left, right = rows[:, :cut].copy(), rows[:, cut:].copy()
-    lagged_moments(left, right, members.astype(np.uint64), origin, stride, stride, products, totals)
+    lagged_moments(left, right, members, origin, stride, stride, products, totals)
     expected = reference.lagged_moments(rows, members, origin, stride)
     tolerance = {"rtol": 0, "atol": 300 * EPS * np.abs(expected).max()}
     starts = slice(1, d + 1)
@@ -91,8 +93,36 @@ def test_lagged_moments__equals_twin(n_groups, d, stride, split):
     found = np.where(upper, products[:, 0, :d, :d], 0.0)
     np.testing.assert_allclose(found, np.where(upper, expected[:, starts, starts], 0.0), **tolerance)
     np.testing.assert_allclose(products[:, 1, :d, :d], expected[:, starts, d + 1 :], **tolerance)
-    np.testing.assert_allclose(totals[:, 0, :d], expected[:, 0, starts], **tolerance)
-    np.testing.assert_allclose(totals[:, 1, :d], expected[:, 0, d + 1 :], **tolerance)
+    np.testing.assert_allclose(totals[:, :d], expected[:, 0, starts], **tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1, 3, 4, 71])
+def test_all_finite__finds_every_value_that_is_not(dtype, size):
+    largest, smallest = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
+    values = np.resize(np.array([largest, -largest, smallest, -0.0], dtype), size)
+    assert all_finite(values) is reference.all_finite(values) is True
+    for place in range(size):
+        for bad in (np.nan, -np.nan, np.inf, -np.inf):
+            spoilt = values.copy()
+            spoilt[place] = bad
+            assert all_finite(spoilt) is reference.all_finite(spoilt) is False
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n_rows", "n_weights"), [(1, 1), (3, 5), (64, 7), (103, 40)])
+def test_trend_sums__equals_twin(dtype, n_rows, n_weights):
+    rows = walk(n_rows, n_weights, dtype)
+    times, origin = np.arange(n_rows) - (n_rows - 1) / 2, rows[0].astype(np.float64)
+    sums = np.zeros(n_weights)
+    trend_sums(rows, times, origin, sums, 0, n_weights)
+    scale = np.abs(times) @ np.abs(rows - origin)
+    assert np.all(np.abs(sums - reference.trend_sums(rows, times, origin)) <= n_rows * EPS * scale)
+    cut, parts = n_weights // 2, np.zeros(n_weights)
+    for first, stop in ((0, cut), (cut, n_weights)):  # any split gives the same bits
+        for begin, end in ((0, n_rows // 3), (n_rows // 3, n_rows)):
+            trend_sums(rows[begin:end], times[begin:end], origin, parts, first, stop)
+    assert np.array_equal(parts, sums)
 
 
 def test_increment_gram__adds_up_over_weights():
