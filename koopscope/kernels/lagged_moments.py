@@ -81,11 +81,11 @@ def _sum_groups(
     columns, lines, cut = _sort_members(groups, rows.shape[1])
     left = columns[:cut], lines[:cut], _stretches(columns[:cut])
     right = columns[cut:], lines[cut:], _stretches(columns[cut:])
-    packets = np.empty((2, 8 * lines.shape[0]), rows.dtype)
-    recorded = np.zeros((n_groups * d, length), rows.dtype)
-    recorded_ends = recorded if shared else np.zeros_like(recorded)
-    starts = np.zeros((products.shape[2], length))
-    ends = starts if shared else np.zeros_like(starts)
+    packets = _lines(2, 8 * lines.shape[0], rows[0, :1])
+    recorded = _lines(n_groups * d, length, rows[0, :1])
+    recorded_ends = recorded if shared else _lines(n_groups * d, length, rows[0, :1])
+    starts = _lines(products.shape[2], length, reference[0, :1])
+    ends = starts if shared else _lines(products.shape[2], length, reference[0, :1])
     offset = stride if shared else 0
     n_pairs = rows.shape[0] - stride
     begin = 0
@@ -107,6 +107,14 @@ def _sum_groups(
 
 
 @jit()
+def _lines(count: int, length: int, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Zeros that begin where a line of the cache does, so that lines are written whole."""
+    flat = np.zeros(count * length + 64 // like.itemsize, like.dtype)
+    skip = (-flat.ctypes.data % 64) // like.itemsize
+    return flat[skip : skip + count * length].reshape(count, length)
+
+
+@jit()
 def _sort_members(
     groups: npt.NDArray[np.int64], split: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], int]:
@@ -114,7 +122,7 @@ def _sort_members(
     columns = groups.copy().reshape(-1)
     order = np.argsort(columns)
     columns = columns[order]
-    cut = np.searchsorted(columns, split)
+    cut = int(np.searchsorted(columns, split))
     columns[cut:] -= split
     return columns, order.astype(np.uint64), cut
 

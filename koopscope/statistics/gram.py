@@ -73,7 +73,7 @@ def _increments(snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64]) -> 
         values = snapshots[:, members[0] : members[-1] + 1]
     else:
         values = snapshots[:, members]
-    return np.subtract(values[1:], values[:-1], dtype=np.float64)
+    return np.asarray(np.subtract(values[1:], values[:-1], dtype=np.float64))
 
 
 def gram_about_last(grams: IncrementGrams) -> npt.NDArray[np.float64]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.errors import NonFiniteError
+from koopscope.kernels.accelerate import whole_rows
 from koopscope.kernels.all_finite import all_finite
 from koopscope.kernels.trend_sums import trend_sums
 from koopscope.parallel import in_threads, n_cores
@@ -154,7 +155,6 @@ class GridSums:
 
 def _look(rows: npt.NDArray[Any]) -> bool:
     """Tell whether all values are finite: limited by memory, so that one thread takes longer than two."""
-    rows = np.ascontiguousarray(rows)
     if rows.nbytes <= THREAD_BYTES:
         return all_finite(rows)
     return all(in_threads(all_finite, np.array_split(rows, n_cores())))
@@ -216,7 +216,7 @@ class _LinearTrend:
         position = start - self._times.first
         centred = self._times.centred[position : position + len(rows)]
 
-        rows, n_weights = np.ascontiguousarray(rows), rows.shape[1]
+        n_weights, rows = rows.shape[1], whole_rows(rows)
 
         def add(first: int) -> None:
             trend_sums(rows, centred, self._origin, self._sum, first, min(first + width, n_weights))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from koopscope.kernels.accelerate import whole_rows
 from koopscope.parallel import in_threads, require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 
@@ -90,8 +91,12 @@ class MomentSums:
         if self._head is None:
             self._head = columns_of(rows[: self._stride], rest[: self._stride], self._columns)
         self._tail = columns_of(rows[-self._stride :], rest[-self._stride :], self._columns)
-        add = lagged_moments if self._columns.shape[1] <= KERNEL_MEMBERS else blas_moments
-        add(rows, rest, self._columns, self._head[0], self._stride, end, self._products, self._totals)
+        add, columns = blas_moments, self._columns
+        if columns.shape[1] <= KERNEL_MEMBERS:
+            add, split = lagged_moments, rows.shape[1]
+            rows, rest = whole_rows(rows), whole_rows(rest)
+            columns = columns + (columns >= split) * (rows.shape[1] - split)
+        add(rows, rest, columns, self._head[0], self._stride, end, self._products, self._totals)
         self._pairs += rows.shape[0] - self._stride
 
     @property

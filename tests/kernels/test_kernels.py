@@ -10,6 +10,7 @@ import pytest
 import reference
 
 import koopscope
+from koopscope.kernels.accelerate import whole_rows
 from koopscope.kernels.all_finite import all_finite
 from koopscope.kernels.increment_gram import increment_gram
 from koopscope.kernels.lagged_moments import lagged_moments
@@ -100,13 +101,26 @@ def test_lagged_moments__equals_twin(n_groups, d, stride, split):
 @pytest.mark.parametrize("size", [1, 3, 4, 71])
 def test_all_finite__finds_every_value_that_is_not(dtype, size):
     largest, smallest = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
-    values = np.resize(np.array([largest, -largest, smallest, -0.0], dtype), size)
+    values = np.resize(np.array([largest, -largest, smallest, -0.0], dtype), (2, size))
+    around = np.full((2, size + 3), np.nan, dtype)  # rows that are cut from wider ones
     assert all_finite(values) is reference.all_finite(values) is True
-    for place in range(size):
+    for row, place in np.ndindex(values.shape):
         for bad in (np.nan, -np.nan, np.inf, -np.inf):
             spoilt = values.copy()
-            spoilt[place] = bad
+            around[:, 2 : size + 2] = values
+            assert all_finite(around[:, 2 : size + 2])
+            spoilt[row, place] = around[row, 2 + place] = bad
             assert all_finite(spoilt) is reference.all_finite(spoilt) is False
+            assert not all_finite(around[:, 2 : size + 2])
+
+
+def test_whole_rows__of_any_layout_has_the_rows_in_its_first_columns():
+    values = np.arange(60.0).reshape(6, 10)
+    for rows in (values, values[:, 2:7], values[::2, 3:], values[:, ::2], values.T, values[:1], values[::-1]):
+        whole = whole_rows(rows)
+        assert whole.flags.c_contiguous
+        assert np.array_equal(whole[:, : rows.shape[1]], rows)
+    assert np.shares_memory(whole_rows(values[:, 2:7]), values)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
