@@ -13,11 +13,10 @@ from koopscope.errors import UsageError
 from koopscope.filtering import OSCILLATING, check_drop, filtered_maps
 from koopscope.fit_tree import fitted_blocks, fitted_weights, require_kind
 from koopscope.lazy_forecast import Course, lazy_tensors
-from koopscope.operators import Floats, states_at
-from koopscope.parallel import in_threads, memory_budget, n_cores, single_threaded_blas
+from koopscope.operators import states_at
+from koopscope.parallel import memory_budget, single_threaded_blas
 
 ALTERNATING = -0.5  # correlation of consecutive increments below which a run is said to alternate
-PRODUCTS_PER_POOL = 500_000  # numbers of all squared operators beyond which threads are worth starting
 
 
 def predict(
@@ -127,24 +126,12 @@ def _course(block: xr.Dataset, leads: npt.NDArray[np.float64], lag: int, drop: s
     """Find the states of one block at all leads."""
     held = block.variables  # bare: labels would cost as much as the stepping
     if drop is None:
-        states = _states(held["operator"].to_numpy(), held["displacement"].to_numpy(), leads, lag)
+        states = states_at(held["operator"].to_numpy(), held["displacement"].to_numpy(), leads, lag)
     else:
         operator, displacement, start = filtered_maps(block)
-        states = _states(operator, displacement, leads, lag) + start[:, None, :]
+        states = states_at(operator, displacement, leads, lag) + start[:, None, :]
     basis = held["basis"].to_numpy() if "basis" in held else None
     return Course(states, basis, held["origin"].to_numpy(), held["member_index"].to_numpy())
-
-
-def _states(operator: Floats, displacement: Floats, leads: npt.NDArray[np.float64], lag: int) -> Floats:
-    """Find the states of many groups in threads, where they have far to go."""
-    n_products = operator.size * int(leads.max() // lag).bit_length()
-    if n_products < PRODUCTS_PER_POOL:
-        return states_at(operator, displacement, leads, lag)
-    parts = np.array_split(np.arange(len(operator)), n_cores())
-    cuts = [slice(part[0], part[-1] + 1) for part in parts if part.size]
-    return np.concatenate(
-        in_threads(lambda cut: states_at(operator[cut], displacement[cut], leads, lag), cuts)
-    )
 
 
 def _warn_if_blind(fit: xr.DataTree, leads: npt.NDArray[np.int64], drop: str | None) -> None:

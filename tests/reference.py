@@ -22,6 +22,11 @@ def lagged_moments(snapshots, members, reference, stride):
     return np.stack(grams)
 
 
+def blocked_r(matrix):
+    """Inner products of the columns, which R keeps."""
+    return matrix.T @ matrix
+
+
 def all_finite(values):
     """Whether no value is NaN or infinite."""
     return bool(np.isfinite(values).all())

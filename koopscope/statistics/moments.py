@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 
 KERNEL_MEMBERS = 128  # wider groups are no slower through BLAS (tests/benchmarks/bench_small_groups.py)
 ROWS_PER_PRODUCT = 256  # blocks of rows that are read hold whole multiples of it, so sums keep their order
+ROWS_PER_CALL = 1024  # of a kernel, a multiple of its tile
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,13 @@ class MomentSums:
             add, split = lagged_moments, rows.shape[1]
             rows, rest = whole_rows(rows), whole_rows(rest)
             columns = columns + (columns >= split) * (rows.shape[1] - split)
-        add(rows, rest, columns, self._head[0], self._stride, end, self._products, self._totals)
+        n_pairs, begin = rows.shape[0] - self._stride, 0
+        while begin < n_pairs:  # what neighbouring groups read again is still in the cache
+            count = min(ROWS_PER_CALL - (end + begin) % ROWS_PER_CALL, n_pairs - begin)
+            part = slice(begin, begin + count + self._stride)
+            sums = self._products, self._totals
+            add(rows[part], rest[part], columns, self._head[0], self._stride, end + begin, *sums)
+            begin += count
         self._pairs += rows.shape[0] - self._stride
 
     @property

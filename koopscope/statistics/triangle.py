@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from koopscope.kernels.blocked_r import blocked_r
 from koopscope.kernels.pair_triangle import pair_triangle
-from koopscope.parallel import require_memory
+from koopscope.parallel import in_threads, require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 
 KERNEL_WIDTH = 96  # wider triangles are faster through LAPACK's blocked QR than through the kernel
-COLUMNS_PER_BLOCK = 128  # of one wide matrix, reflected at once
 LAPACK_ROWS = 4096  # rows stacked on a wide triangle at a time
 
 
@@ -83,7 +83,8 @@ def _wide_pair_triangles(
     factors = np.zeros((n_groups, width, width))
     n_pairs = snapshots.shape[0] - 1
     at_once = max(LAPACK_ROWS, width)
-    for group in range(n_groups):
+
+    def compress(group: int) -> None:
         triangle = np.zeros((0, width))
         for start in range(0, n_pairs, at_once):
             stop = min(start + at_once, n_pairs)
@@ -92,22 +93,12 @@ def _wide_pair_triangles(
             stacked = np.empty((height + stop - start, width), order="F")
             stacked[:height], stacked[height:, 0] = triangle, 1.0
             stacked[height:, 1 : d + 1], stacked[height:, d + 1 :] = values[:-1], values[1:]
-            triangle = _blocked_r(stacked)
+            triangle = blocked_r(stacked)
         factors[group, : triangle.shape[0]] = triangle
+
+    with single_threaded_blas():
+        in_threads(compress, range(n_groups))
     return factors
-
-
-def _blocked_r(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Triangular factor of one wide matrix, which is overwritten.
-
-    LAPACK's recursive QR does most of its work in matrix products of wide blocks, and is half as fast again
-    as the one that NumPy calls, of which the blocks are 32 columns.
-    """
-    from scipy.linalg.lapack import dgeqrt  # narrow groups start without it
-
-    rank = min(matrix.shape)
-    reflected, _, _ = dgeqrt(min(COLUMNS_PER_BLOCK, rank), matrix, overwrite_a=True)
-    return np.triu(reflected[:rank])
 
 
 def snapshot_triangles(snapshots: npt.NDArray[Any], block: GroupBlock) -> SnapshotTriangles:

@@ -12,6 +12,7 @@ import reference
 import koopscope
 from koopscope.kernels.accelerate import whole_rows
 from koopscope.kernels.all_finite import all_finite
+from koopscope.kernels.blocked_r import blocked_r
 from koopscope.kernels.increment_gram import increment_gram
 from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.pair_triangle import pair_triangle
@@ -41,6 +42,25 @@ def test_pair_triangle__keeps_all_inner_products(dtype, n_snapshots, n_groups, d
         # Backward error of Householder QR is a modest multiple of eps times each column's norm.
         difference = np.abs(triangle.T @ triangle - pairs.T @ pairs)
         assert np.all(difference <= 100 * EPS * np.outer(scale, scale))
+
+
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 1), (3, 200), (300, 7), (400, 260)])
+def test_blocked_r__keeps_all_inner_products(n_rows, n_columns):
+    matrix = np.random.default_rng(5).normal(size=(n_rows, n_columns))
+    matrix[:, n_columns // 2] = 0.0
+    triangle = blocked_r(np.asfortranarray(matrix))
+    assert triangle.shape == (min(n_rows, n_columns), n_columns)
+    assert np.array_equal(triangle, np.triu(triangle))
+    assert not triangle[:, n_columns // 2].any()
+    scale = np.linalg.norm(matrix, axis=0)
+    difference = np.abs(triangle.T @ triangle - reference.blocked_r(matrix))
+    assert np.all(difference <= 100 * EPS * np.outer(scale, scale))
+
+
+def test_blocked_r__refuses_what_it_would_read_wrongly():
+    for matrix in (np.zeros((3, 2)), np.zeros((3, 2), np.float32, order="F"), np.zeros((0, 2), order="F")):
+        with pytest.raises(ValueError, match="Fortran order"):
+            blocked_r(matrix)
 
 
 def test_pair_triangle__singular_values_keep_their_digits():
