@@ -11,7 +11,7 @@ import numpy.typing as npt
 from koopscope.kernels.accelerate import jit
 
 ROWS_PER_TILE = 256  # long enough for sums over vector lanes
-WEIGHTS_PER_TASK = 512  # neighbours are read together: long stretches of a row, a tile within the cache
+WEIGHTS_PER_TILE = 512  # neighbours are read together: long stretches of a row, a tile within the cache
 ROWS_AT_ONCE = 16  # a line of the cache holds as many float32
 LONGEST_SHARED = 32  # lag in rows up to which ends are found in the tile of the starts
 
@@ -26,14 +26,15 @@ def lagged_moments(
     phase: int,
     products: npt.NDArray[np.float64],
     totals: npt.NDArray[np.float64],
+    n_threads: int,
 ) -> None:
     """Add the moments of all pairs inside a stretch of rows to the sums so far, in place.
 
     Rows are transposed in tiles of neighbouring groups, so that the recording is read line by line and
     once, and widened to float64 group by group, in the first-level cache; products of float32 are exact.
-    Groups run in parallel. Tiles end where ``phase`` plus
-    the number of pairs is a multiple of ``ROWS_PER_TILE``: stretches that end there too give the same
-    sums, bit for bit, as the whole in one call.
+    Groups run in parallel. Tiles end where ``phase`` plus the number of pairs is a multiple of
+    ``ROWS_PER_TILE``: stretches that end there too give the same sums, bit for bit, as the whole in one
+    call.
 
     Parameters
     ----------
@@ -54,12 +55,13 @@ def lagged_moments(
         ``(group, 2, p, p)`` with p the next multiple of four of the number of members.
     totals
         Sums of starts, shape ``(group, p)``.
+    n_threads
+        Parts that the groups are shared out in; the sums do not depend on it.
     """
     n_groups = members.shape[0]
-    n_tasks = -(-n_groups * products.shape[2] // (WEIGHTS_PER_TASK * 8)) * 8  # threads are equally busy
-    n_tasks = min(n_tasks, n_groups)
-    for task in numba.prange(n_tasks):
-        part = slice(task * n_groups // n_tasks, (task + 1) * n_groups // n_tasks)
+    n_parts = min(n_threads, n_groups)
+    for thread in numba.prange(n_parts):
+        part = slice(thread * n_groups // n_parts, (thread + 1) * n_groups // n_parts)
         _sum_groups(rows, rest, members[part], reference[part], stride, phase, products[part], totals[part])
 
 
@@ -67,43 +69,47 @@ def lagged_moments(
 def _sum_groups(
     rows: npt.NDArray[Any],
     rest: npt.NDArray[Any],
-    groups: npt.NDArray[np.int64],
+    members: npt.NDArray[np.int64],
     reference: npt.NDArray[np.float64],
     stride: int,
     phase: int,
     products: npt.NDArray[np.float64],
     totals: npt.NDArray[np.float64],
 ) -> None:
-    """Add the moments of a few neighbouring groups."""
-    n_groups, d = groups.shape
-    shared = stride <= LONGEST_SHARED
+    """Add the moments of the groups of one thread, tile by tile in the same memory."""
+    n_groups, d = members.shape
+    padded = products.shape[2]
+    at_once = min(n_groups, max(1, WEIGHTS_PER_TILE // padded))
     length = ROWS_PER_TILE + LONGEST_SHARED + ROWS_AT_ONCE
-    columns, lines, cut = _sort_members(groups, rows.shape[1])
-    left = columns[:cut], lines[:cut], _stretches(columns[:cut])
-    right = columns[cut:], lines[cut:], _stretches(columns[cut:])
-    packets = _lines(2, 8 * lines.shape[0], rows[0, :1])
-    recorded = _lines(n_groups * d, length, rows[0, :1])
-    recorded_ends = recorded if shared else _lines(n_groups * d, length, rows[0, :1])
-    starts = _lines(products.shape[2], length, reference[0, :1])
-    ends = starts if shared else _lines(products.shape[2], length, reference[0, :1])
+    one, wide = rows[0, :1], reference[0, :1]
+    shared = stride <= LONGEST_SHARED
+    packets, recorded = _lines(2, 8 * at_once * d, one), _lines(at_once * d, length, one)
+    recorded_ends = recorded if shared else _lines(at_once * d, length, one)
+    starts = _lines(padded, length, wide)
+    ends = starts if shared else _lines(padded, length, wide)
     offset = stride if shared else 0
     n_pairs = rows.shape[0] - stride
-    begin = 0
-    while begin < n_pairs:
-        count = min(ROWS_PER_TILE - (phase + begin) % ROWS_PER_TILE, n_pairs - begin)
-        _transpose(rows, begin, count + offset, *left, packets, recorded)
-        _transpose(rest, begin, count + offset, *right, packets, recorded)
-        if not shared:
-            _transpose(rows, begin + stride, count, *left, packets, recorded_ends)
-            _transpose(rest, begin + stride, count, *right, packets, recorded_ends)
-        for group in range(n_groups):
-            part = slice(group * d, (group + 1) * d)
-            _widen(recorded[part], reference[group], count + offset, starts)
+    for first in range(0, n_groups, at_once):
+        groups = members[first : first + at_once]
+        columns, lines, cut = _sort_members(groups, rows.shape[1])
+        left = columns[:cut], lines[:cut], _stretches(columns[:cut])
+        right = columns[cut:], lines[cut:], _stretches(columns[cut:])
+        begin = 0
+        while begin < n_pairs:
+            count = min(ROWS_PER_TILE - (phase + begin) % ROWS_PER_TILE, n_pairs - begin)
+            _transpose(rows, begin, count + offset, *left, packets, recorded)
+            _transpose(rest, begin, count + offset, *right, packets, recorded)
             if not shared:
-                _widen(recorded_ends[part], reference[group], count, ends)
-            _add_products(starts, ends, offset, count, products[group])
-            _add_totals(starts, count, totals[group])
-        begin += count
+                _transpose(rows, begin + stride, count, *left, packets, recorded_ends)
+                _transpose(rest, begin + stride, count, *right, packets, recorded_ends)
+            for group in range(groups.shape[0]):
+                part = slice(group * d, (group + 1) * d)
+                _widen(recorded[part], reference[first + group], count + offset, starts)
+                if not shared:
+                    _widen(recorded_ends[part], reference[first + group], count, ends)
+                _add_products(starts, ends, offset, count, products[first + group])
+                _add_totals(starts, count, totals[first + group])
+            begin += count
 
 
 @jit()

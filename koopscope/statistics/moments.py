@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.kernels.accelerate import whole_rows
-from koopscope.parallel import in_threads, require_memory, single_threaded_blas
+from koopscope.parallel import in_threads, n_cores, require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 
 Floats = npt.NDArray[np.float64]
@@ -102,7 +102,7 @@ class MomentSums:
             count = min(ROWS_PER_CALL - (end + begin) % ROWS_PER_CALL, n_pairs - begin)
             part = slice(begin, begin + count + self._stride)
             sums = self._products, self._totals
-            add(rows[part], rest[part], columns, self._head[0], self._stride, end + begin, *sums)
+            add(rows[part], rest[part], columns, self._head[0], self._stride, end + begin, *sums, n_cores())
             begin += count
         self._pairs += rows.shape[0] - self._stride
 
@@ -153,6 +153,7 @@ def blas_moments(
     phase: int,
     products: Floats,
     totals: Floats,
+    n_threads: int,
 ) -> None:
     """Do what the kernel `lagged_moments` does, for groups wide enough to deserve matrix products.
 

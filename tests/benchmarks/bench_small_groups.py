@@ -82,7 +82,7 @@ def test_crossover(benchmark, values, add, d):
     members = np.arange(n_groups * d).reshape(n_groups, d)
     products, totals = np.zeros((n_groups, 2, d, d)), np.zeros((n_groups, d))
     reference = rows[0][members].astype(np.float64)
-    arguments = (rows, rest, members, reference, 1, 1, products, totals)
+    arguments = (rows, rest, members, reference, 1, 1, products, totals, n_cores())
     benchmark.pedantic(add, args=arguments, rounds=5, warmup_rounds=1)
 
 

@@ -97,7 +97,7 @@ def test_increment_gram__equals_twin(dtype, n_snapshots, n_groups, d):
 
 @pytest.mark.parametrize("split", [None, 1, 4])  # columns of the second array; None: there is one only
 @pytest.mark.parametrize("stride", [1, 9, 40])
-@pytest.mark.parametrize(("n_groups", "d"), [(1, 1), (27, 3), (2, 6), (130, 5)])  # 130: three tasks
+@pytest.mark.parametrize(("n_groups", "d"), [(1, 1), (27, 3), (2, 6), (130, 5)])  # 130: two tiles a thread
 def test_lagged_moments__equals_twin(n_groups, d, stride, split):
     rows = walk(300, n_groups * d, "float32")
     members = np.arange(n_groups * d).reshape(n_groups, d)[:, ::-1].copy()
@@ -106,7 +106,7 @@ def test_lagged_moments__equals_twin(n_groups, d, stride, split):
     products, totals = np.zeros((n_groups, 2, padded, padded)), np.zeros((n_groups, padded))
     cut = rows.shape[1] - min(split or 0, rows.shape[1] - 1)
     left, right = rows[:, :cut].copy(), rows[:, cut:].copy()
-    lagged_moments(left, right, members, origin, stride, stride, products, totals)
+    lagged_moments(left, right, members, origin, stride, stride, products, totals, 2)
     expected = reference.lagged_moments(rows, members, origin, stride)
     tolerance = {"rtol": 0, "atol": 300 * EPS * np.abs(expected).max()}
     starts = slice(1, d + 1)
