@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koopscope.kernels.increment_gram import increment_gram
+from koopscope.kernels.increment_gram import increment_gram, increments
 from koopscope.parallel import in_threads, n_cores, require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 from koopscope.statistics.spilling import release
@@ -16,7 +16,7 @@ from koopscope.statistics.spilling import release
 Floats = npt.NDArray[np.float64]
 
 KERNEL_MEMBERS = 512  # wider groups deserve a symmetric product of their own
-MEMBERS_PER_PRODUCT = 2**12  # of a group, whose increments are widened to float64 at a time
+MEMBERS_PER_PRODUCT = 2**11  # of a group, whose increments are widened to float64 at a time
 MEMBERS_PER_STRETCH = 2**14  # of a group in one thread; snapshots in a file leave memory after each
 
 
@@ -51,11 +51,16 @@ def _add_wide(snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64], produ
     their order, so that any number of threads gives the same sums.
     """
 
+    n_increments = product.shape[0]
+
     def add_stretch(start: int) -> Floats:
         found = np.zeros_like(product)
+        tile = np.empty(n_increments * min(MEMBERS_PER_PRODUCT, members.size))
         for first in range(start, min(start + MEMBERS_PER_STRETCH, members.size), MEMBERS_PER_PRODUCT):
-            increments = _increments(snapshots, members[first : first + MEMBERS_PER_PRODUCT])
-            found += increments @ increments.T
+            part = members[first : first + MEMBERS_PER_PRODUCT]
+            widened = tile[: n_increments * part.size].reshape(n_increments, part.size)
+            increments(snapshots, part, widened)
+            found += widened @ widened.T
         return found
 
     starts = range(0, members.size, MEMBERS_PER_STRETCH)
@@ -65,15 +70,6 @@ def _add_wide(snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64], produ
             for found in in_threads(add_stretch, starts[first : first + at_once]):
                 product += found
             release(snapshots)
-
-
-def _increments(snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64]) -> Floats:
-    """Increments of some weights, widened before subtracting: the difference of two float32 is exact."""
-    if members[-1] - members[0] == members.size - 1 and np.all(np.diff(members) == 1):
-        values = snapshots[:, members[0] : members[-1] + 1]
-    else:
-        values = snapshots[:, members]
-    return np.asarray(np.subtract(values[1:], values[:-1], dtype=np.float64))
 
 
 def gram_about_last(grams: IncrementGrams) -> npt.NDArray[np.float64]:

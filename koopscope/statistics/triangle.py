@@ -88,12 +88,14 @@ def _wide_pair_triangles(
         triangle = np.zeros((0, width))
         for start in range(0, n_pairs, at_once):
             stop = min(start + at_once, n_pairs)
-            values = snapshots[start : stop + 1][:, members[group]] - reference[group]
+            values = np.ascontiguousarray(snapshots[start : stop + 1][:, members[group]].T)
             height = triangle.shape[0]
-            stacked = np.empty((height + stop - start, width), order="F")
-            stacked[:height], stacked[height:, 0] = triangle, 1.0
-            stacked[height:, 1 : d + 1], stacked[height:, d + 1 :] = values[:-1], values[1:]
-            triangle = blocked_r(stacked)
+            stacked = np.empty((width, height + stop - start))  # column after column, as LAPACK has them
+            stacked[:, :height], stacked[0, height:] = triangle.T, 1.0
+            origin = reference[group][:, None]
+            np.subtract(values[:, :-1], origin, out=stacked[1 : d + 1, height:])
+            np.subtract(values[:, 1:], origin, out=stacked[d + 1 :, height:])
+            triangle = blocked_r(stacked.T)
         factors[group, : triangle.shape[0]] = triangle
 
     with single_threaded_blas():
