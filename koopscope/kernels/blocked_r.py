@@ -38,11 +38,12 @@ def blocked_r(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     m, n, nb, lda, ldt, info = (ctypes.c_int(k) for k in (n_rows, n_columns, block, n_rows, block, 0))
     sizes = [ctypes.byref(size) for size in (m, n, nb, lda, ldt, info)]
     arrays = [ctypes.c_void_p(array.ctypes.data) for array in (matrix, reflectors, work)]
-    _dgeqrt()(*sizes[:3], arrays[0], sizes[3], arrays[1], sizes[4], arrays[2], sizes[5])
+    load()(*sizes[:3], arrays[0], sizes[3], arrays[1], sizes[4], arrays[2], sizes[5])
     return np.triu(matrix[:rank])
 
 
 @lru_cache(maxsize=1)
-def _dgeqrt() -> Callable[..., None]:
+def load() -> Callable[..., None]:
+    """Load SciPy's LAPACK, which has to be there before its threads can be limited."""
     address = get_cython_function_address("scipy.linalg.cython_lapack", "dgeqrt")
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 9)(address)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koopscope.kernels.blocked_r import blocked_r
+from koopscope.kernels.blocked_r import blocked_r, load
 from koopscope.kernels.pair_triangle import pair_triangle
 from koopscope.parallel import in_threads, require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
@@ -98,6 +98,7 @@ def _wide_pair_triangles(
             triangle = blocked_r(stacked.T)
         factors[group, : triangle.shape[0]] = triangle
 
+    load()
     with single_threaded_blas():
         in_threads(compress, range(n_groups))
     return factors
