@@ -209,7 +209,7 @@ def test_auto__holding_still_wins_where_nothing_moves():
 
 def test_auto__a_mixture_of_a_line_and_a_fit_forecasts_their_mean(adadelta, monkeypatch):
     """Two candidates alone, of a lag of two base lags: the line's increments must be per that lag."""
-    monkeypatch.setattr("koopscope.race.SETTINGS", ((2, (1,), (1.0,)),))
+    monkeypatch.setattr("koopscope.race.SETTINGS", ((2, {1: (1.0,)}),))
     monkeypatch.setattr("koopscope.race.SETTINGS_OF_PARTS", ())
     monkeypatch.setattr("koopscope.race.RTOLS", (1e-1,))
     monkeypatch.setattr("koopscope.race.LINE_SHARES", (0.2,))
