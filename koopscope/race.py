@@ -23,8 +23,8 @@ Settings = tuple[int, dict[int, tuple[float, ...]]]
 # For each lag, in units of the base grid (a two-hundredth of the window), numbers of delays, and for each
 # the shares of what lies before the origin.
 SETTINGS: tuple[Settings, ...] = (
-    (1, {1: (1.0, 0.5), 5: (0.5,), 10: (0.5,), 30: (1.0, 0.5)}),
-    (2, {1: (1.0,), 10: (1.0,), 20: (1.0,)}),
+    (1, {1: (1.0,), 5: (0.5,), 10: (0.5,), 30: (1.0, 0.5)}),
+    (2, {10: (1.0,), 20: (1.0,)}),
 )
 # Partitions after the first rarely win, and where they do it is mostly luck: few of their settings are
 # tried, and they have to be better by a margin.
@@ -34,7 +34,7 @@ RTOLS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 LINE_SHARES = (0.2, 0.5, 1.0)
 N_ORIGINS = 9
 POOL = 15  # fits that a mixture is chosen from: the best,
-WITHIN = 3.0  # and no worse than so many times the best of them
+WITHIN = 2.0  # and no worse than so many times the best of them
 MIXED = 5  # fits in a mixture
 
 
@@ -172,19 +172,19 @@ def _weights(candidate: Candidate, source: OriginFits | None, truths: Truths) ->
 def _pool(forecasts: Forecasts, entries: Sequence[_Entry], truth: Truths) -> list[_Entry]:
     """List the best candidates that differ: straight lines, and believable fits of one partition.
 
-    Where ``hold`` is the best it stays alone, and else it is left out: with it the mean is a shorter
-    forecast, no better one.
+    Where ``hold`` is the best it stays alone, and else it is left out with all that is worse: a mean with
+    it is a shorter forecast, no better one.
     """
     pool: list[_Entry] = []
     taken: set[bytes] = set()
     partition: int | None = None
     for entry in sorted(entries, key=lambda entry: entry.order):
         candidate, record = entry.candidate, entry.errors.tobytes()
-        if candidate.kind == "hold" and not pool:
-            return [entry]
+        if candidate.kind == "hold":
+            return pool or [entry]
         if pool and (len(pool) == POOL or entry.order > WITHIN * pool[0].order):
             break
-        if candidate.kind == "hold" or record in taken:  # the same fit under another tolerance
+        if record in taken:  # the same fit under another tolerance
             continue
         if entry.source:
             if partition not in (None, candidate.partition):

@@ -39,7 +39,7 @@ def test_backtest__errors_equal_forecasts_from_the_data(adadelta, race):
                         race.window_share.values, race.kind.values, strict=True))  # fmt: skip
     checked = 0
     for wanted in [
-        ("network", lag, 1, 1e-4, 0.5),
+        ("network", lag, 1, 1e-4, 1.0),
         ("network", lag, 10, 1e-3, 0.5),
         ("network", lag, 30, 1e-3, 0.5),
         ("network", 2 * lag, 10, 1e-3, 1.0),
