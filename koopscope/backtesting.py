@@ -54,8 +54,9 @@ def backtest(
     two window lengths, a few of the same per layer, beside ``hold`` and ``linear``. Candidates are ranked by
     their mean relative error at the largest lead; layers have to be better by a quarter. What wins is the
     mean of five out of the fifteen best: those whose forecasts from t2 agree most with the others. Fits
-    that there go farther than the run ever did are passed over, and where ``hold`` is the best it wins
-    alone. Nothing after t2 is looked at, and no weight is read twice.
+    that there go farther than the run ever did are passed over, and so is what ``hold`` beats; of five or
+    fewer the best wins alone where their mean scores no better. Nothing after t2 is looked at, and no weight
+    is read twice.
 
     Parameters
     ----------
