@@ -97,7 +97,7 @@ def backtest(
     >>> from koopscope.simulation import linear_run
     >>> table = backtest(linear_run("network"), t2=800)
     >>> table.attrs["chosen"]["kind"], table.attrs["horizon"]
-    ('mixture', 200)
+    ('affine', 200)
     """
     tell = listener(progress)
     if isinstance(trajectory, Statistics):

@@ -177,6 +177,19 @@ def test_backtest__the_mixture_is_the_mean_of_different_fits(adadelta):
     assert race.attrs["chosen"]["lag"] == math.lcm(*lags)
 
 
+def test_backtest__of_a_few_the_best_wins_alone_where_their_mean_is_no_better(monkeypatch):
+    """Lines of three lengths on a straight run under noise: the longest is the best."""
+    for name in ("SETTINGS", "SETTINGS_OF_PARTS"):
+        monkeypatch.setattr(f"koopscope.race.{name}", ())
+    race = koopscope.backtest(straight_run(noise=0.2), t2=400)
+    assert race["kind"].values.tolist() == ["hold", "linear", "linear", "linear", "mixture"]
+    assert race["score"].values[-1] > race["score"].values.min()
+    assert race.attrs["chosen"]["kind"] == "linear"
+    assert race.attrs["members"] == [
+        {"kind": "linear", "lag": 2, "delays": 1, "rtol": 0.0, "window_share": 1.0}
+    ]
+
+
 def test_auto__states_an_error_that_turns_out_true(adadelta):
     fit = koopscope.fit(adadelta, method="auto", t2=44_000)
     table = fit["backtest"].to_dataset()
@@ -188,7 +201,6 @@ def test_auto__states_an_error_that_turns_out_true(adadelta):
 def test_auto__a_straight_line_can_win_and_forecasts_one(monkeypatch):
     for name in ("SETTINGS", "SETTINGS_OF_PARTS"):  # baselines alone in the race
         monkeypatch.setattr(f"koopscope.race.{name}", ())
-    monkeypatch.setattr("koopscope.race.LINE_SHARES", (0.2,))
     run = straight_run(noise=0.05)
     fit = koopscope.fit(run, method="auto", t2=400)
     assert fit.attrs["kind"] == "linear"
@@ -213,7 +225,7 @@ def test_auto__a_mixture_of_a_line_and_a_fit_forecasts_their_mean(adadelta, monk
     monkeypatch.setattr("koopscope.race.SETTINGS_OF_PARTS", ())
     monkeypatch.setattr("koopscope.race.RTOLS", (1e-1,))
     monkeypatch.setattr("koopscope.race.LINE_SHARES", (0.2,))
-    monkeypatch.setattr("koopscope.race.WITHIN", 1e9)
+    monkeypatch.setattr("koopscope.race._Entry.order", property(_mixture_first))
     fit = koopscope.fit(adadelta, method="auto", lead=1000)
     assert fit.attrs["kind"] == "mixture"
     assert sorted(member["kind"] for member in fit.attrs["members"]) == ["affine", "linear"]
@@ -227,6 +239,10 @@ def test_auto__a_mixture_of_a_line_and_a_fit_forecasts_their_mean(adadelta, monk
     slope = np.polyfit(np.arange(len(used)) * grid.window.lag, used, 1)[0]
     line = 1000 * grid.weights.split(slope)["fc2.weight"]
     np.testing.assert_allclose(found[0], (affine[0] + line) / 2, rtol=1e-5, atol=1e-9)
+
+
+def _mixture_first(entry):
+    return {"mixture": 1.0, "affine": 2.0, "linear": 3.0, "hold": 4.0}[entry.candidate.kind]
 
 
 @pytest.mark.parametrize("settings", [{"delays": 2}, {"rtol": 1e-3}, {"rank": 3}])
