@@ -1,7 +1,8 @@
 """Recordings larger than memory: python tests/benchmarks/bench_from_disk.py FOLDER [GIGABYTES].
 
-Writes a recording of 4 GB (needs 3 GB of disk), reads and decodes it, fits it node by node, and removes it.
-Every measurement is a process of its own, so that its peak memory is its own; medians of three.
+Writes a recording of 4 GB (needs 3 GB of disk), reads and decodes it, fits it node by node, and removes it;
+or measures on one that is there, where FOLDER is that. Every measurement is a process of its own, so that its
+peak memory is its own; medians of three. Kernels are compiled beforehand, workers have been started.
 """
 
 from __future__ import annotations
@@ -29,8 +30,16 @@ JOBS = {
     "reading and decoding only": READ,
     "fit, default lag": 'koopscope.fit(run, "node", t2=last)',
     "fit, every pair at lag 1": 'koopscope.fit(run, "node", t2=last, lag=1, pairs="every")',
-    "fit, default lag, two dask workers": 'koopscope.fit(run, "node", t2=last, scheduler="local")',
+    "fit, default lag, two dask workers": 'koopscope.fit(run, "node", t2=last, scheduler=address)',
 }
+# Made beforehand: two processes that have imported koopscope and fitted the first rows.
+CLUSTER = """
+import distributed
+settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+cluster = distributed.LocalCluster(**settings)
+address = cluster.scheduler_address
+koopscope.fit(run, "node", t2=int(run["step"][500]), scheduler=address)
+"""
 FRAME = """
 import json, resource, sys, time
 import numpy, koopscope
@@ -38,10 +47,12 @@ from koopscope import collect, fit
 if __name__ == "__main__":
     run = koopscope.open_trajectory(sys.argv[1])
     last = int(run["step"][-1])
+{before}
     begin, cpu = time.perf_counter(), time.process_time()
 {job}
+    seconds = time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(json.dumps([time.perf_counter() - begin, time.process_time() - cpu, peak]))
+    print(json.dumps([seconds, time.process_time() - cpu, peak]))
 """
 
 
@@ -60,22 +71,29 @@ def write(path, gigabytes):
             writer.append(step, {"fc.weight": weight, "fc.bias": bias})
 
 
+def _indented(lines):
+    return "\n".join("    " + line for line in lines.strip().splitlines())
+
+
 def measure(job, path, folder):
     """Run one job in a process of its own."""
     script = folder / "job.py"
-    body = "\n".join("    " + line for line in job.strip().splitlines())
-    script.write_text(FRAME.format(job=body))
+    before = CLUSTER if "address" in job else ""
+    script.write_text(FRAME.format(job=_indented(job), before=_indented(before)))
     found = subprocess.run([sys.executable, script, path], check=True, capture_output=True, text=True)
     return json.loads(found.stdout.splitlines()[-1])
 
 
 def main():
     """Run all, in a folder that is removed afterwards."""
-    gigabytes = float(sys.argv[2]) if len(sys.argv) > 2 else 4.0
-    folder = Path(tempfile.mkdtemp(dir=sys.argv[1] if len(sys.argv) > 1 else None))
+    place = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    folder = Path(tempfile.mkdtemp(dir=None if place is None or (place / "zarr.json").exists() else place))
     try:
         path = folder / "run.zarr"
-        write(path, gigabytes)
+        if place is not None and (place / "zarr.json").exists():
+            path = place
+        else:
+            write(path, float(sys.argv[2]) if len(sys.argv) > 2 else 4.0)
         reference = None
         for name, job in JOBS.items():
             rounds = [measure(job, path, folder) for _ in range(3)]
