@@ -145,7 +145,7 @@ class Work:
         row_bytes = weights.size * weights.dtype.itemsize
         block = max(BLOCK_BYTES, CHUNK_ROWS * row_bytes)
         reading = min(rows * row_bytes, BLOCKS_IN_FLIGHT * block)
-        n = min(rows, SNAPSHOTS)
+        n = (rows - 1) // max(1, round((rows - 1) / (SNAPSHOTS - 1))) + 1  # about a hundred
         return cls(rows, reading, row_bytes, len(weights.tensors), weights.size, n, length // 4)
 
 

@@ -1,7 +1,7 @@
-"""Recordings larger than memory: python tests/benchmarks/bench_from_disk.py FOLDER [GIGABYTES].
+"""Recordings larger than memory: python tests/benchmarks/bench_from_disk.py FOLDER [GIGABYTES] [PART].
 
 Writes a recording of 4 GB (needs 3 GB of disk), reads and decodes it, fits it node by node, and removes it;
-or measures on one that is there, where FOLDER is that. Every measurement is a process of its own, so that its
+or measures on one that is there, where FOLDER is that; PART of a line's name leaves out others. Every measurement is a process of its own, so that its
 peak memory is its own; medians of three. Kernels are compiled beforehand, workers have been started.
 """
 
@@ -95,7 +95,10 @@ def main():
         else:
             write(path, float(sys.argv[2]) if len(sys.argv) > 2 else 4.0)
         reference = None
+        part = sys.argv[3] if len(sys.argv) > 3 else ""
         for name, job in JOBS.items():
+            if reference and part not in name:
+                continue
             rounds = [measure(job, path, folder) for _ in range(3)]
             seconds, cpu, peak = (statistics.median(column) for column in zip(*rounds, strict=True))
             reference = reference or seconds

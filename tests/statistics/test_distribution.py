@@ -58,7 +58,7 @@ def test_collect__a_large_layer_is_shared_out(cluster, adadelta, partition, monk
     settings = {"scheduler": cluster.scheduler_address, "progress": lambda *event: heard.append(event)}
     shared = koopscope.collect(adadelta, partition, **settings)
     parts = max(total for stage, _, total in heard if stage == "collecting shares")
-    assert parts > len({block.layer for block in koopscope.collect(adadelta, "layer").blocks})
+    assert parts > len({block.block.layer for block in koopscope.collect(adadelta, "layer").blocks})
     for name in ("snapshots", "last", "slope"):
         np.testing.assert_array_equal(getattr(shared.grid, name), getattr(alone.grid, name))
     for one, other in zip(alone.blocks, shared.blocks, strict=True):
