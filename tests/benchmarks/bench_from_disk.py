@@ -1,8 +1,9 @@
 """Recordings larger than memory: python tests/benchmarks/bench_from_disk.py FOLDER [GIGABYTES] [PART].
 
 Writes a recording of 4 GB (needs 3 GB of disk), reads and decodes it, fits it node by node, and removes it;
-or measures on one that is there, where FOLDER is that; PART of a line's name leaves out others. Every measurement is a process of its own, so that its
-peak memory is its own; medians of three. Kernels are compiled beforehand, workers have been started.
+or measures on one that is there, where FOLDER is that. PART of a line's name leaves out the others. Every
+measurement is a process of its own, so that its peak memory is its own; medians of three. Kernels have been
+compiled before, and workers started.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Predicted against measured costs: python tests/benchmarks/costs.py [--set SET] [FOLDER].
 
 Records some networks in FOLDER (0.3 GB each set), asks `koopscope.inspect` what fits cost, and measures them:
-fit and forecast from the disk, medians of three, and the peak of what NumPy holds in a run of its own. Each line
-gives what was predicted and what was measured, and the larger ratio of the two. Constants of
+fit and forecast from the disk, medians of three, and the peak of what NumPy holds in a run of its own. Each
+line gives what was predicted and what was measured, and the larger ratio of the two. The constants of
 `koopscope/costs.py` were set on the set ``calibration``; ``judged`` is of other shapes, looked at afterwards.
 """
 
