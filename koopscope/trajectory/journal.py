@@ -7,6 +7,7 @@ eight bytes are zeros was not finished, or never begun: they are the last that i
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import struct
 import weakref
@@ -16,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from koopscope.trajectory.chunks import crc32c
 from koopscope.trajectory.files import recording_errors, replace, sync_folder, write_all
@@ -24,7 +26,6 @@ from koopscope.trajectory.recycling import SPARE, Recycler
 
 MAGIC = b"KOOPJRN1"
 FILE_HEAD = struct.Struct("<8sII")  # magic, length of the description, its CRC-32C
-_READ_BACK_BYTES = 2**17  # at a time, which stays in the processor's cache
 
 
 def journal_path(store: Path, run_id: str, first_row: int) -> Path:
@@ -99,15 +100,18 @@ class Journal:
         self.limit = limit
         self._format = record_format
         self._durable = durable
-        self._buffer = np.empty(_READ_BACK_BYTES, np.uint8)
         head = _head(run_id, first_row, record_format.fields)
         self._start = len(head)
         with recording_errors(path):
             if recycler is None or not recycler.take(path, head):
                 replace(path, head, durable=durable)
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self._descriptor = descriptor
-        self._close = weakref.finalize(self, os.close, descriptor)
+            self._descriptor = descriptor
+            self._close = weakref.finalize(self, os.close, descriptor)
+            # A new file grows with its rows: holes could not always be looked at on a full disk.
+            whole = self._start + limit * record_format.nbytes
+            used_before = os.fstat(descriptor).st_size >= whole
+            self._content = _mapped(descriptor, 0, whole) if used_before else None
 
     @property
     def full(self) -> bool:
@@ -149,30 +153,27 @@ class Journal:
         """Write what follows the mark, and seal it."""
         for data, shared in pieces[:-1]:
             write_all(self._descriptor, data.data, offset)
-            checksum = self._read_back(offset, data.size, checksum) if shared else crc32c(data, checksum)
+            checksum = crc32c(self._in_place(offset, data.size) if shared else data, checksum)
             offset += data.size
         last = pieces[-1].data
         self._format.seal(last, checksum)
         write_all(self._descriptor, last.data, offset)
 
-    def _read_back(self, offset: int, size: int, checksum: int) -> int:
-        """Add to a checksum what the file has in a place that was just written."""
-        end = offset + size
-        while offset < end:
-            read = os.preadv(self._descriptor, [self._buffer.data[: end - offset]], offset)
-            if not read:
-                raise OSError(f"{self.path} has become shorter while it was written")
-            checksum = crc32c(self._buffer[:read], checksum)
-            offset += read
-        return checksum
+    def _in_place(self, offset: int, size: int) -> NDArray[np.uint8]:
+        """See what the file has in a place that was just written, which saves copying it back."""
+        if self._content is not None:
+            return self._content[offset : offset + size]
+        begin = offset - offset % mmap.ALLOCATIONGRANULARITY
+        return _mapped(self._descriptor, begin, offset - begin + size)[offset - begin :]
 
     def close(self) -> None:
         """Close the file, which stays."""
+        self._content = None
         self._close()
 
     def drop(self) -> None:
         """Close and remove the file."""
-        self._close()
+        self.close()
         remove(self.path, durable=self._durable)
 
 
@@ -188,6 +189,14 @@ def remove(path: Path, *, durable: bool) -> None:
         path.unlink(missing_ok=True)
         if durable:
             sync_folder(path.parent)
+
+
+def _mapped(descriptor: int, offset: int, size: int) -> NDArray[np.uint8]:
+    try:
+        content = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ, offset=offset)
+    except ValueError as error:
+        raise OSError("it has become shorter while it was written") from error
+    return np.frombuffer(content, np.uint8)
 
 
 def _head(run_id: str, first_row: int, fields: Sequence[Field]) -> bytes:

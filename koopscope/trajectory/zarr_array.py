@@ -84,12 +84,13 @@ class GrowingArray:
             part = values[begin - first : (block + 1) * length - first]
             for columns, inside, index in self._columns():
                 name = self.grid.key((block, *index))
-                if begin > block * length:
-                    self._load(name, chunk)
-                else:
-                    chunk[...] = fmt.STEP_FILL if self.dtype.kind == "i" else np.nan
                 row = begin - block * length
-                chunk[(slice(row, row + part.shape[0]), *inside)] = part[(slice(None), *columns)]
+                place = (slice(row, row + part.shape[0]), *inside)
+                if row:
+                    self._load(name, chunk)
+                elif chunk[place].size < chunk.size:
+                    chunk[...] = fmt.STEP_FILL if self.dtype.kind == "i" else np.nan
+                chunk[place] = part[(slice(None), *columns)]
                 self._put(name, self.grid.encode(chunk))
 
     def finish(self, rows: int) -> None:
