@@ -7,6 +7,7 @@ import pytest
 
 import koopscope
 from koopscope.errors import MemoryBudgetError, NonFiniteError
+from koopscope.parallel import limited_memory
 from koopscope.statistics import strips
 from koopscope.statistics.strips import cut_into_strips
 from koopscope.trajectory import from_arrays
@@ -68,11 +69,16 @@ def test_read_grid__first_value_not_finite_whichever_thread_finds_one(few, store
 
 def test_read_grid__a_chunk_beyond_the_budget_is_refused_before_it_is_decoded(tmp_path):
     path = tmp_path / "run.zarr"
-    weight = np.random.default_rng(0).normal(size=(600, 1000)).astype("float32")
-    with koopscope.TrajectoryWriter(path, layout="torch", block_steps=1_000_000) as writer:
-        for step in range(600):
+    weight = np.random.default_rng(0).normal(size=(100, 16)).astype("float32")
+    with koopscope.TrajectoryWriter(path, layout="torch", block_steps=100_000) as writer:
+        for step in range(100):
             writer.append(step, {"a.weight": weight[step, None]})
     run = koopscope.open_trajectory(path)
     koopscope.collect(run, "layer")
-    with pytest.raises(MemoryBudgetError, match="rows of"):
-        koopscope.collect(run, "layer", memory="1MB")
+    with pytest.raises(MemoryBudgetError, match=r"100000 rows of 16 weights of a\.weight.*block_steps="):
+        koopscope.collect(run, "layer", memory="10MB")
+    with (
+        limited_memory("10MB"),
+        pytest.raises(MemoryBudgetError, match=r"a chunk of shape \(100000, 1, 16\)"),
+    ):
+        koopscope.inspect(path)
