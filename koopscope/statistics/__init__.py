@@ -2,9 +2,9 @@
 
 ``windows`` settles which rows count; ``strips`` reads them strip by strip of columns, of which ``gathering``
 keeps the ``grid`` of snapshots; ``reading`` reads them in blocks of rows, for sums over every pair;
-``triangle``, ``gram`` and ``moments`` compress them per group; ``shares`` and ``distribution`` hand them out to
-workers; ``collecting`` puts these together. May import the trajectory, partition and kernels; knows nothing of
-operators.
+``triangle``, ``gram`` and ``moments`` compress them per group; ``shares`` and ``distribution`` hand them to
+workers; ``collecting`` puts these together. May import the trajectory, partition and kernels; knows
+nothing of operators.
 """
 
 from koopscope.statistics.collecting import METHODS, BlockStatistics, Statistics, collect

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koopscope.errors import TrajectoryError
-from koopscope.parallel import memory_budget, require_memory
+from koopscope.parallel import memory_budget, n_cores, require_memory
 from koopscope.trajectory.chunks import ChunkError, ChunkGrid
 
 Fetch = Callable[[str, NDArray[np.uint8]], int]
@@ -271,12 +271,10 @@ def _worth_keeping(found: list[_Kept]) -> list[_Kept]:
 
 def _threads() -> int:
     """Twice the cores, as some of the threads wait for the disk."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(MAX_THREADS, 2 * cores)
+    return min(MAX_THREADS, 2 * n_cores())
 
 
 @lru_cache(maxsize=1)
 def _pool(process: int) -> ThreadPoolExecutor:
     """Give the threads of this process; the child of a fork has none of its parent's."""
-    return ThreadPoolExecutor(_threads(), thread_name_prefix=f"koopscope-read-{process}")
+    return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=f"koopscope-read-{process}")
