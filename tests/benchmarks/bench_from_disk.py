@@ -2,8 +2,8 @@
 
 Writes a recording of 4 GB (needs 3 GB of disk), reads and decodes it, fits it node by node, and removes it;
 or measures on one that is there, where FOLDER is that. PART of a line's name leaves out the others. Every
-measurement is a process of its own, so that its peak memory is its own; medians of three. Kernels have been
-compiled before, and workers started.
+measurement is a process of its own, so that its peak memory is its own; medians of three. A fit of 500 rows
+comes before, which loads modules and kernels (tests/benchmarks/startup.py measures those) and starts workers.
 """
 
 from __future__ import annotations
@@ -33,13 +33,12 @@ JOBS = {
     "fit, every pair at lag 1": 'koopscope.fit(run, "node", t2=last, lag=1, pairs="every")',
     "fit, default lag, two dask workers": 'koopscope.fit(run, "node", t2=last, scheduler=address)',
 }
-# Made beforehand: two processes that have imported koopscope and fitted the first rows.
+# Made beforehand, so that the first fit of them has been done with some rows.
 CLUSTER = """
 import distributed
 settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
 cluster = distributed.LocalCluster(**settings)
 address = cluster.scheduler_address
-koopscope.fit(run, "node", t2=int(run["step"][500]), scheduler=address)
 """
 FRAME = """
 import json, resource, sys, time
@@ -80,7 +79,9 @@ def measure(job, path, folder):
     """Run one job in a process of its own."""
     script = folder / "job.py"
     before = CLUSTER if "address" in job else ""
-    script.write_text(FRAME.format(job=_indented(job), before=_indented(before)))
+    if "fit(" in job:
+        before += job.replace("last", 'int(run["step"][500])')
+    script.write_text(FRAME.format(job=_indented(job), before=_indented(before or "pass")))
     found = subprocess.run([sys.executable, script, path], check=True, capture_output=True, text=True)
     return json.loads(found.stdout.splitlines()[-1])
 
