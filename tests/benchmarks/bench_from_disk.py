@@ -2,7 +2,7 @@
 
 Writes a recording of 4 GB (needs 3 GB of disk), reads and decodes it, fits it node by node, and removes it;
 or measures on one that is there, where FOLDER is that. PART of a line's name leaves out the others. Every
-measurement is a process of its own, so that its peak memory is its own; medians of three. A fit of 500 rows
+measurement is a process of its own, so that its peak memory is its own; medians of three. A fit of 2 000 rows
 comes before, which loads modules and kernels (tests/benchmarks/startup.py measures those) and starts workers.
 """
 
@@ -80,7 +80,7 @@ def measure(job, path, folder):
     script = folder / "job.py"
     before = CLUSTER if "address" in job else ""
     if "fit(" in job:
-        before += job.replace("last", 'int(run["step"][500])')
+        before += job.replace("last", 'int(run["step"][2000])')
     script.write_text(FRAME.format(job=_indented(job), before=_indented(before or "pass")))
     found = subprocess.run([sys.executable, script, path], check=True, capture_output=True, text=True)
     return json.loads(found.stdout.splitlines()[-1])
