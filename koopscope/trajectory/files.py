@@ -33,11 +33,16 @@ def recording_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, f"{error}: mend this")
-        raise RecordingError(
-            f"{path}: cannot be written: {advice}, then try again, or go on later with resume=True. Every "
-            "row that append() returned from is kept"
-        ) from error
+        raise refused(path, error) from error
+
+
+def refused(path: Path, error: OSError) -> RecordingError:
+    """Give the typed error for the system's refusal to write a file."""
+    advice = _ADVICE.get(error.errno or 0, f"{error}: mend this")
+    return RecordingError(
+        f"{path}: cannot be written: {advice}, then try again, or go on later with resume=True. Every "
+        "row that append() returned from is kept"
+    )
 
 
 def write_all(descriptor: int, data: Bytes, offset: int) -> None:

@@ -20,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koopscope.trajectory.chunks import crc32c
-from koopscope.trajectory.files import recording_errors, replace, sync_folder, write_all
+from koopscope.trajectory.files import recording_errors, refused, replace, sync_folder, write_all
 from koopscope.trajectory.records import MARK_BYTES, Field, Piece, RecordFormat
-from koopscope.trajectory.recycling import SPARE, Recycler
+from koopscope.trajectory.recycling import SPARE, Recycler, prepare
 
 MAGIC = b"KOOPJRN1"
 FILE_HEAD = struct.Struct("<8sII")  # magic, length of the description, its CRC-32C
+_NOTHING = np.empty(0, np.uint8)
+_READ_BACK_BYTES = 2**17  # at a time, which stays in the processor's cache
 
 
 def journal_path(store: Path, run_id: str, first_row: int) -> Path:
@@ -108,15 +110,18 @@ class Journal:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             self._descriptor = descriptor
             self._close = weakref.finalize(self, os.close, descriptor)
-            # A new file grows with its rows: holes could not always be looked at on a full disk.
-            whole = self._start + limit * record_format.nbytes
-            used_before = os.fstat(descriptor).st_size >= whole
-            self._content = _mapped(descriptor, 0, whole) if used_before else None
+            self._content = self._mapped()
 
     @property
     def full(self) -> bool:
         """Whether it has taken all its rows."""
         return self.rows >= self.limit
+
+    def prepare(self, recycler: Recycler) -> None:
+        """Have the pages of the file, and of one for the next journal, in memory before rows come."""
+        prepare(self._descriptor, self._start, self._end)
+        self._content = self._mapped()
+        recycler.prepare(self._start, self._end)
 
     def append(self, pieces: Sequence[Piece]) -> None:
         """Write a record and seal it; when this returns, the row survives the end of the process.
@@ -136,39 +141,58 @@ class Journal:
         """
         begin = self._start + self.rows * self._format.nbytes
         mark, *rest = pieces
-        with recording_errors(self.path):
-            try:
-                self._write_row(rest, begin + MARK_BYTES, crc32c(mark.data))
-                # Last, and in one page: a process that dies on the way leaves a record that is not marked.
-                write_all(self._descriptor, mark.data.data, begin)
-                if self._durable:
-                    os.fdatasync(self._descriptor)
-            except OSError:
-                with suppress(OSError):
-                    os.pwrite(self._descriptor, bytes(MARK_BYTES), begin)
-                raise
+        try:
+            self._write_row(rest, begin + MARK_BYTES, crc32c(mark.data))
+            # Last, and in one page: a process that dies on the way leaves a record that is not marked.
+            write_all(self._descriptor, mark.data.data, begin)
+            if self._durable:
+                os.fdatasync(self._descriptor)
+        except OSError as error:
+            with suppress(OSError):
+                os.pwrite(self._descriptor, bytes(MARK_BYTES), begin)
+            raise refused(self.path, error) from error
         self.rows += 1
+
+    @property
+    def _end(self) -> int:
+        """Length of the file when it is full."""
+        return self._start + self.limit * self._format.nbytes
+
+    def _mapped(self) -> NDArray[np.uint8]:
+        """See what is there of the file: all of it where it had other rows before, or was prepared."""
+        with suppress(OSError):  # some file systems show nothing
+            size = min(os.fstat(self._descriptor).st_size, self._end)
+            return np.frombuffer(mmap.mmap(self._descriptor, size, access=mmap.ACCESS_READ), np.uint8)
+        return _NOTHING
 
     def _write_row(self, pieces: Sequence[Piece], offset: int, checksum: int) -> None:
         """Write what follows the mark, and seal it."""
         for data, shared in pieces[:-1]:
             write_all(self._descriptor, data.data, offset)
-            checksum = crc32c(self._in_place(offset, data.size) if shared else data, checksum)
+            checksum = self._read_back(offset, data.size, checksum) if shared else crc32c(data, checksum)
             offset += data.size
         last = pieces[-1].data
         self._format.seal(last, checksum)
         write_all(self._descriptor, last.data, offset)
 
-    def _in_place(self, offset: int, size: int) -> NDArray[np.uint8]:
-        """See what the file has in a place that was just written, which saves copying it back."""
-        if self._content is not None:
-            return self._content[offset : offset + size]
-        begin = offset - offset % mmap.ALLOCATIONGRANULARITY
-        return _mapped(self._descriptor, begin, offset - begin + size)[offset - begin :]
+    def _read_back(self, offset: int, size: int, checksum: int) -> int:
+        """Add to a checksum what the file has in a place that was just written."""
+        end = offset + size
+        if end <= self._content.size:
+            return crc32c(self._content[offset:end], checksum)
+        # Pages that are new are copied in less time than mapped.
+        buffer = np.empty(min(size, _READ_BACK_BYTES), np.uint8)
+        while offset < end:
+            read = os.preadv(self._descriptor, [buffer.data[: end - offset]], offset)
+            if not read:
+                raise OSError(f"{self.path} has become shorter while it was written")
+            checksum = crc32c(buffer[:read], checksum)
+            offset += read
+        return checksum
 
     def close(self) -> None:
         """Close the file, which stays."""
-        self._content = None
+        self._content = _NOTHING
         self._close()
 
     def drop(self) -> None:
@@ -189,14 +213,6 @@ def remove(path: Path, *, durable: bool) -> None:
         path.unlink(missing_ok=True)
         if durable:
             sync_folder(path.parent)
-
-
-def _mapped(descriptor: int, offset: int, size: int) -> NDArray[np.uint8]:
-    try:
-        content = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ, offset=offset)
-    except ValueError as error:
-        raise OSError("it has become shorter while it was written") from error
-    return np.frombuffer(content, np.uint8)
 
 
 def _head(run_id: str, first_row: int, fields: Sequence[Field]) -> bytes:

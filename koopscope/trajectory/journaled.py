@@ -47,6 +47,8 @@ class JournaledStore:
         # Writing to the disk at once takes so long that the pages of the file do not matter.
         spare = spare_path(store.path, journal.run_id)
         self._recycler = None if settings.durable else Recycler(spare)
+        if self._recycler is not None:
+            journal.prepare(self._recycler)
         self._folder = Folder(partial(store.fold, recycler=self._recycler))
 
     @classmethod

@@ -1,6 +1,6 @@
-"""The file of a journal whose rows are in the store, kept for the next journal.
+"""Files whose pages are in memory before a row comes: of a journal whose rows are in the store, or of zeros.
 
-Its pages are in memory already: a row is written to them in about half the time that new ones take.
+A row is written to such pages in about half the time that new ones take, and looked at there without a copy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,22 @@ from pathlib import Path
 from koopscope.trajectory.files import rename, write_all
 from koopscope.trajectory.records import MARK_BYTES
 
+_ZEROS = memoryview(bytes(2**20))
+MAX_PREPARED_BYTES = 64 * 2**20  # of a file that is filled with zeros
 SPARE = "-spare"  # ends the name of the file, where the number of the first row ends that of a journal
+
+
+def prepare(descriptor: int, begin: int, end: int) -> None:
+    """Fill a part of a file with zeros, the first 64 MiB of it; nothing where the disk does not take them.
+
+    Zeros, not a hole: on some file systems, looking at a hole needs space on the disk.
+    """
+    end = min(end, begin + MAX_PREPARED_BYTES)
+    try:
+        for offset in range(begin, end, len(_ZEROS)):
+            write_all(descriptor, _ZEROS[: end - offset], offset)
+    except OSError:
+        os.ftruncate(descriptor, begin)
 
 
 class Recycler:
@@ -30,6 +45,22 @@ class Recycler:
         self._path = path
         self._head_bytes: int | None = None  # of the header in the file that is kept; None: there is none
         self._lock = threading.Lock()  # journals are kept by the folding thread, and taken by the training
+
+    def prepare(self, start: int, end: int) -> None:
+        """Make a file of zeros for a journal to come, if none is kept.
+
+        Parameters
+        ----------
+        start
+            Length of the header.
+        end
+            Length of the whole journal.
+        """
+        with self._lock, suppress(OSError):
+            if self._head_bytes is None:
+                with self._path.open("xb", buffering=0) as file:
+                    prepare(file.fileno(), 0, end)
+                self._head_bytes = start
 
     def keep(self, journal: Path, starts: range) -> None:
         """Put the file of a journal aside, and mark its records as not begun.

@@ -8,6 +8,7 @@ import pytest
 from crashing import assert_kept, loss, tensors
 
 import koopscope.trajectory.journal
+import koopscope.trajectory.recycling
 from koopscope.errors import TrajectoryError
 from koopscope.trajectory import TrajectoryWriter, open_trajectory
 from koopscope.trajectory.chunks import crc32c
@@ -41,6 +42,11 @@ def small(tmp_path):
     return path
 
 
+def written(journal):
+    """Give what a journal holds up to the end of its last row, without the room for further ones."""
+    return bytearray(journal.read_bytes()[: read_journal(journal).starts.stop])
+
+
 def small_rows(path):
     trajectory = open_trajectory(path)
     values = trajectory["a.bias"].values
@@ -51,7 +57,7 @@ def small_rows(path):
 
 def test_read_journal__every_prefix_shows_whole_rows(small):
     journal = only_journal(small)
-    content = journal.read_bytes()
+    content = written(journal)
     found = read_journal(journal)
     ends = [found.start + row * found.record_format.nbytes for row in range(4)]
     for length in range(len(content)):
@@ -65,7 +71,7 @@ def test_read_journal__every_prefix_shows_whole_rows(small):
 
 def test_read_journal__every_flipped_bit_is_told(small):
     journal = only_journal(small)
-    content = bytearray(journal.read_bytes())
+    content = written(journal)
     found = read_journal(journal)
     size = found.record_format.nbytes
     padding = {found.start + size * row - byte for row in (1, 2, 3) for byte in (1, 2, 3, 4)}
@@ -75,6 +81,23 @@ def test_read_journal__every_flipped_bit_is_told(small):
         with pytest.warns(UserWarning, match=r"journal-.*(damaged|header)"):
             assert small_rows(small) < 3
         content[position] ^= 1 << position % 8
+
+
+def test_read_journal__flipped_bits_where_no_row_is_yet(small):
+    journal = only_journal(small)
+    whole, end = bytearray(journal.read_bytes()), len(written(journal))
+    size = read_journal(journal).record_format.nbytes
+    assert len(whole) == read_journal(journal).start + 64 * size
+    assert not any(whole[end:])
+    for position in range(end, end + size):
+        whole[position] ^= 1 << position % 8
+        journal.write_bytes(whole)
+        if position < end + 8:  # the mark of a row that is not there
+            with pytest.warns(UserWarning, match="row 3 is damaged"):
+                assert small_rows(small) == 3
+        else:
+            assert small_rows(small) == 3
+        whole[position] ^= 1 << position % 8
 
 
 def test_read_journal__of_another_make(small):
@@ -118,7 +141,7 @@ def test_open_trajectory__missing_rows_between_journals(tmp_path, monkeypatch):
 def test_resume__damaged_journal_is_put_aside(tmp_path):
     path = tmp_path / "run.zarr"
     journal = unclosed(path, 3)
-    content = bytearray(journal.read_bytes())
+    content = written(journal)
     content[-40] ^= 1
     journal.write_bytes(content)
     with pytest.warns(UserWarning, match="row 2 is damaged"):
@@ -194,6 +217,35 @@ def test_journal__uses_the_file_of_one_that_is_folded(tmp_path):
     writer.close()
     assert small_rows(path) == 13
     assert sorted(child.name for child in tmp_path.iterdir()) == ["run.zarr"]
+
+
+@pytest.mark.parametrize("prepared", [0, 4_000_000, 2**26])
+@pytest.mark.parametrize("mapped", [True, False])
+def test_journal__large_tensors_whatever_is_prepared_and_mapped(tmp_path, monkeypatch, prepared, mapped):
+    """A record of 1.6 MB, in blocks of three: none, some and all of a journal is prepared."""
+
+    def refused(*_, **__):
+        raise OSError("no maps on this file system")
+
+    monkeypatch.setattr(koopscope.trajectory.recycling, "MAX_PREPARED_BYTES", prepared)
+    path = tmp_path / "run.zarr"
+    values = np.random.default_rng(0).normal(size=(8, 200_003))
+    with monkeypatch.context() as patch:
+        if not mapped:
+            patch.setattr(koopscope.trajectory.journal.mmap, "mmap", refused)
+        writer = TrajectoryWriter(path, layout="torch", block_steps=3)
+        for step, row in enumerate(values[:2]):
+            writer.append(step, {"a.bias": row, "b.bias": row[:3]})
+    # Folding looks at a journal through a map, wherever it is.
+    size = writer._rows._journal._content.size
+    assert size == 0 if not mapped else (size > 4_700_000) == (prepared == 2**26)
+    for step, row in enumerate(values[2:], 2):
+        writer.append(step, {"a.bias": row, "b.bias": row[:3]})
+    writer._rows._folder.drain()
+    del writer
+    trajectory = open_trajectory(path)
+    np.testing.assert_array_equal(trajectory["a.bias"].values, values)
+    np.testing.assert_array_equal(trajectory["b.bias"].values, values[:, :3])
 
 
 def test_read_journal__rows_of_an_earlier_journal_are_not_shown(tmp_path):
