@@ -7,8 +7,9 @@ known by their increment Grams, which are added up on the workers, pair by pair.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,9 @@ def only_grid(part: Part) -> Part:
 def _join_groups(block: GroupBlock, pieces: list[tuple[npt.NDArray[np.int64], Any]]) -> Any:
     """Put the groups of a block together, each a row of arrays, in the order of the block."""
     members = np.concatenate([found for found, _ in pieces])
-    order = np.argsort(members[:, 0])[np.argsort(np.argsort(block.members[:, 0]))]
+    order: Any = slice(None)
+    if not np.array_equal(members[:, 0], block.members[:, 0]):
+        order = np.argsort(members[:, 0])[np.argsort(np.argsort(block.members[:, 0]))]
     assert np.array_equal(members[order], block.members), "shares and partition do not agree on the groups"
     kinds = [kind for _, kind in pieces]
     joined = {
@@ -138,6 +141,13 @@ def _join_groups(block: GroupBlock, pieces: list[tuple[npt.NDArray[np.int64], An
         if isinstance(value, np.ndarray)
     }
     return replace(kinds[0], **joined)
+
+
+def _stretches(where: npt.NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
+    """Cut places into stretches of neighbours: where each is in the list, and which places they are."""
+    borders = [0, *(np.flatnonzero(np.diff(where) != 1) + 1).tolist(), where.size]
+    for start, stop in pairwise(borders):
+        yield slice(start, stop), slice(int(where[start]), int(where[stop - 1]) + 1)
 
 
 def _join_grids(
@@ -151,7 +161,9 @@ def _join_grids(
     snapshots = np.empty((grids[0].snapshots.shape[0], weights.size), dtype)
     last, slope = np.empty(weights.size), np.empty(weights.size)
     for grid, where in zip(grids, columns, strict=True):
-        snapshots[:, where], last[where], slope[where] = grid.snapshots, grid.last, grid.slope
+        for found, place in _stretches(where):
+            snapshots[:, place] = grid.snapshots[:, found]
+            last[place], slope[place] = grid.last[found], grid.slope[found]
     products = np.sum([grid.increment_products for grid in grids], axis=0)
     steps = trajectory["step"].to_numpy()
     joined = replace(grids[0], weights=weights, window=window, snapshots=snapshots, last=last, slope=slope)
