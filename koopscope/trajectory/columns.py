@@ -260,11 +260,11 @@ def _output(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _worth_keeping(found: list[_Kept]) -> list[_Kept]:
-    """Keep the latest two, and of the others as many as stay small together."""
+    """Keep the latest two, and one for each thread that reads as long as they stay small together."""
     sizes = [memory.size for memory, _ in found]
     return [
         pair
-        for index, pair in enumerate(found)
+        for index, pair in enumerate(found[: _MAX_KEPT + _threads()])
         if index < _MAX_KEPT or sum(sizes[: index + 1]) <= _MAX_KEPT_BYTES
     ]
 
