@@ -55,6 +55,12 @@ def test_read_grid__from_disk_as_from_memory(store, arrays, settings, monkeypatc
     same(koopscope.collect(run, "node", **settings).grid, held)
 
 
+def test_read_grid__of_a_file_without_known_chunks_in_threads(adam, monkeypatch):
+    monkeypatch.setattr(strips, "FEW_BYTES", 0)
+    monkeypatch.setattr(strips, "UNKNOWN_BYTES", 1)
+    same(koopscope.collect(adam, "node").grid, koopscope.collect(adam.compute(), "node").grid)
+
+
 @pytest.mark.parametrize("few", [0, 2**30])
 def test_read_grid__first_value_not_finite_whichever_thread_finds_one(few, store, arrays, monkeypatch):
     monkeypatch.setattr(strips, "STRIP_BYTES", 1)
