@@ -11,10 +11,11 @@ import xarray as xr
 
 from koopscope.errors import UsageError, WindowError
 from koopscope.hindcast import Candidate
+from koopscope.members import Forecasts
 from koopscope.operators import Floats
 from koopscope.partition import Partition
 from koopscope.progress import Listener, listener
-from koopscope.race import Race, WindowModes, run_race
+from koopscope.race import Race, run_race
 from koopscope.statistics import IncrementGrams, Statistics, collect, gram_about_last
 from koopscope.variables import check
 
@@ -26,13 +27,13 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a race decided: the fits whose mean forecasts, in training steps, their modes and the record."""
+    """What a race decided: the fits whose mean forecasts, their lag in training steps, and the record."""
 
     fits: tuple[Candidate, ...]
     partition: str
     lag: int
     table: xr.Dataset
-    modes: WindowModes
+    forecasts: Forecasts
 
 
 def backtest(
@@ -50,9 +51,12 @@ def backtest(
 
     From nine origins in the second half of the window, every candidate forecasts what the rest of the
     window holds: affine fits of the whole network over two lags, one to thirty delays, six tolerances and
-    two window lengths, a few of the same per layer, beside ``hold`` and ``linear``, and last the mean of the
-    five best. The winner has the least mean relative error at the largest lead; layers have to be better
-    by a quarter. Nothing after t2 is looked at, and no weight is read twice.
+    two window lengths, a few of the same per layer, beside ``hold`` and ``linear``. Candidates are ranked by
+    their mean relative error at the largest lead; layers have to be better by a quarter. What wins is the
+    mean of five out of the fifteen best: those whose forecasts from t2 agree most with the others. Fits
+    that there go farther than the run ever did are passed over, and so is what ``hold`` beats; of five or
+    fewer the best wins alone where their mean scores no better. Nothing after t2 is looked at, and no weight
+    is read twice.
 
     Parameters
     ----------
@@ -76,9 +80,10 @@ def backtest(
     xr.Dataset
         ``backtest_error(candidate, origin, lead)`` and its ``score(candidate)``; ``predicted_error(lead)``,
         the worst of the origins for the winner, and ``error_bound(lead)``, twice the largest up to
-        that lead. Attributes: ``chosen`` with the winner's settings and ``members``, the fits whose mean it
-        is; ``horizon``, the largest lead whose bound stays within ``tolerance`` (0 if none does), and
-        ``horizon_censored`` where that is the largest lead tried.
+        that lead. Attributes: ``chosen`` with the winner's settings (a mean has the lag that those of its
+        fits divide) and ``members``, the fits whose mean it is; ``horizon``, the largest lead whose bound
+        stays within ``tolerance`` (0 if none does), and ``horizon_censored`` where that is the largest lead
+        tried.
 
     Raises
     ------
@@ -116,7 +121,7 @@ def judge(statistics: Statistics, *, lead: int | None, tolerance: float, tell: L
     tell("racing candidates", 1, 1)
     winner = race.candidates[race.chosen]
     table = _table(statistics, race, names, tolerance)
-    return Verdict(race.fits, names[winner.partition], winner.multiple * window.lag, table, race.modes)
+    return Verdict(race.fits, names[winner.partition], winner.multiple * window.lag, table, race.forecasts)
 
 
 def raced_grams(statistics: Statistics) -> tuple[list[str], list[Floats]]:
@@ -141,7 +146,9 @@ def _leads(n_snapshots: int, lag: int, lead: int | None) -> npt.NDArray[np.int64
     if lead is not None and lead < 1:
         raise UsageError(f"lead must be at least 1 training step, got {lead}")
     target = largest if lead is None else min(largest, max(1, round(lead / lag)))
-    return np.unique(np.maximum(1, np.round(target * np.array(LEAD_SHARES)))).astype(np.int64)
+    # Even numbers: between multiples of its lag a fit of two base lags is interpolated.
+    even = 2 * np.round(target * np.array(LEAD_SHARES[:-1]) / 2)
+    return np.unique([*np.maximum(1, even), target]).astype(np.int64)
 
 
 def _table(statistics: Statistics, race: Race, names: list[str], tolerance: float) -> xr.Dataset:
@@ -176,7 +183,13 @@ def _table(statistics: Statistics, race: Race, names: list[str], tolerance: floa
         "koopscope_result": "backtest",
         "chosen": {name: values[race.chosen] for name, values in columns.items()},
         "members": [
-            {"kind": fit.kind, "delays": fit.delays, "rtol": fit.rtol, "window_share": fit.share}
+            {
+                "kind": fit.kind,
+                "lag": fit.multiple * window.lag,
+                "delays": fit.delays,
+                "rtol": fit.rtol,
+                "window_share": fit.share,
+            }
             for fit in race.fits
         ],
         "tolerance": tolerance,

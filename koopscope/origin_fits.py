@@ -7,7 +7,7 @@ they are too small to keep a processor busy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,7 @@ class OriginFits:
 
     ``operator``, ``state``, ``intercept``, ``inner``, ``across`` and ``singular`` have the dims origin and
     group first and are padded with zeros to one width; origins with too few columns have none of it and
-    ``columns`` that are empty.
+    ``columns`` that are empty. ``states`` are those of the forecasts, for every tolerance that was tried.
     """
 
     truths: Truths
@@ -58,6 +58,7 @@ class OriginFits:
     kept: dict[float, npt.NDArray[np.bool_]]
     coefficients: tuple[Floats, ...]
     columns: tuple[Rows, ...]
+    states: dict[float, Floats] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -123,22 +124,22 @@ class OriginFits:
         """Relative errors for every tolerance, ``(origin, lead)``; infinite where nothing was fitted."""
         fitted = np.array([starts.size > 0 for starts in self.columns])
         found: dict[float, Floats] = {}
-        before: tuple[npt.NDArray[np.bool_], Floats] | None = None
+        before: tuple[npt.NDArray[np.bool_], Floats, Floats] | None = None
         for rtol, kept in self.kept.items():
             if before is None or not np.array_equal(kept, before[0]):  # else it is the same fit again
                 states = self._states(kept)
                 w = states.shape[3]
                 errors = self.truths.errors(states, self.inner[:, :, :w, :w], self.across[:, :, :, :w])
-                before = kept, np.where(fitted[:, None], errors, np.inf)
-            found[rtol] = before[1]
+                before = kept, states, np.where(fitted[:, None], errors, np.inf)
+            self.states[rtol], found[rtol] = before[1:]
         return found
 
     def snapshot_weights(self, rtol: float, position: int) -> Floats:
         """Weights on the snapshots up to an origin's truth that make up the forecast from there.
 
-        Shape ``(group, lead, snapshot)``.
+        Shape ``(group, lead, snapshot)``; after `errors`.
         """
-        states = self._states(self.kept[rtol][position : position + 1], slice(position, position + 1))[0]
+        states = self.states[rtol][position]
         coefficients = self.coefficients[position]
         gram = self.truths.grams[position]
         weights = np.zeros((gram.shape[0], self.truths.leads.size, gram.shape[1]))
@@ -148,14 +149,14 @@ class OriginFits:
         weights[:, :, self.columns[position]] = moved
         return weights
 
-    def _states(self, kept: npt.NDArray[np.bool_], origins: slice = slice(None)) -> Floats:
+    def _states(self, kept: npt.NDArray[np.bool_]) -> Floats:
         """States after each lead, shape ``(origin, group, lead, state)``: a corner of the widest operator."""
         width = max(1, int(kept.sum(axis=2).max()))
         mask = kept[:, :, :width].astype(np.float64).reshape(-1, width)
-        operator = self.operator[origins, :, :width, :width].reshape(-1, width, width)
+        operator = self.operator[:, :, :width, :width].reshape(-1, width, width)
         operator = operator * mask[:, :, None] * mask[:, None, :]
-        state = self.state[origins, :, :width].reshape(-1, width) * mask
-        intercept = self.intercept[origins, :, :width].reshape(-1, width) * mask
+        state = self.state[:, :, :width].reshape(-1, width) * mask
+        intercept = self.intercept[:, :, :width].reshape(-1, width) * mask
         displacement = apply(operator, state) + intercept - state
         leads = self.truths.leads.astype(np.float64)
         states = states_at(operator, displacement, leads, self.multiple, together=True)

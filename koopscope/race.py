@@ -6,63 +6,36 @@ and their forecasts compared with what was recorded after it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 
-from koopscope.hindcast import (
-    LARGEST_RANK,
-    Candidate,
-    Rows,
-    Truths,
-    fitted_rows,
-    squared_lengths,
-    stays_near,
-    straight_weights,
-)
-from koopscope.operators import Floats, GramModes, states_at
+from koopscope.hindcast import Candidate, Rows, Truths, fitted_rows, straight_weights
+from koopscope.members import Forecasts, is_believable
+from koopscope.operators import Floats
 from koopscope.origin_fits import OriginFits, embeddings
 from koopscope.parallel import single_threaded_blas
 
-# Lag in units of the base grid (a two-hundredth of the window), numbers of delays, and shares of what lies
-# before the origin.
-SETTINGS = (
-    (1, (1, 5, 10, 30), (1.0, 0.5)),
-    (2, (10, 20), (1.0,)),
+Settings = tuple[int, dict[int, tuple[float, ...]]]
+
+# For each lag, in units of the base grid (a two-hundredth of the window), numbers of delays, and for each
+# the shares of what lies before the origin.
+SETTINGS: tuple[Settings, ...] = (
+    (1, {1: (1.0,), 5: (0.5,), 10: (0.5,), 30: (1.0, 0.5)}),
+    (2, {10: (1.0,), 20: (1.0,)}),
 )
 # Partitions after the first rarely win, and where they do it is mostly luck: few of their settings are
 # tried, and they have to be better by a margin.
-SETTINGS_OF_PARTS = ((2, (10,), (1.0,)),)
+SETTINGS_OF_PARTS: tuple[Settings, ...] = ((2, {5: (0.5,)}),)
 MARGIN_OF_PARTS = 1.25
 RTOLS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 LINE_SHARES = (0.2, 0.5, 1.0)
 N_ORIGINS = 9
+POOL = 15  # fits that a mixture is chosen from: the best,
+WITHIN = 3.0  # and no worse than so many times the best of them
 MIXED = 5  # fits in a mixture
-
-
-class WindowModes:
-    """Decompositions of the whole window, each made once: candidates differ in their tolerances as well.
-
-    Parameters
-    ----------
-    partitions
-        As for `run_race`.
-    """
-
-    def __init__(self, partitions: Sequence[Floats]) -> None:
-        self.grams = partitions
-        self._found: dict[tuple[int, int, int, float], GramModes] = {}
-
-    def of(self, fit: Candidate) -> tuple[GramModes, Rows]:
-        """Give the modes of an affine fit up to t2, and the rows of its columns' newest snapshots."""
-        gram = self.grams[fit.partition]
-        rows = fitted_rows(gram.shape[1] - 1, fit.multiple, fit.share)
-        key = (fit.partition, fit.multiple, fit.delays, fit.share)
-        if key not in self._found:
-            self._found[key] = GramModes(gram[:, rows][:, :, rows], fit.delays)
-        return self._found[key], rows[fit.delays - 1 : -1]
 
 
 @dataclass(frozen=True)
@@ -71,7 +44,7 @@ class Race:
 
     ``origins`` are rows of the base grid, ``leads`` numbers of base lags. ``chosen`` is the index of the
     winner, ``fits`` the settings whose mean it is: its own, or those of the members of a mixture.
-    ``modes`` are the decompositions of the whole window that the decision needed.
+    ``forecasts`` hold the decompositions of the whole window that the decision needed.
     """
 
     candidates: tuple[Candidate, ...]
@@ -80,7 +53,7 @@ class Race:
     errors: Floats
     chosen: int
     fits: tuple[Candidate, ...]
-    modes: WindowModes
+    forecasts: Forecasts
 
     @property
     def scores(self) -> Floats:
@@ -112,11 +85,12 @@ def scores(errors: Floats) -> Floats:
 
 
 def run_race(partitions: Sequence[Floats], leads: Rows) -> Race:
-    """Race all candidates from `N_ORIGINS` origins, and the mean of the best of them against the best.
+    """Race all candidates from `N_ORIGINS` origins, and take the mean of the most central of the best.
 
-    The mixture holds up to `MIXED` different fits of the best partition and lag, or straight lines. What a
-    fit errs by depends on its settings as well as on the run; the mean of several errs by less on runs that
-    oscillate.
+    The mixture holds up to `MIXED` different fits of the best partition, and straight lines, out of the
+    `POOL` best. What a fit errs by depends on its settings as well as on the run; the mean of several errs by
+    less, and depends less on which of many won by luck. Where there are no more to choose from, the mean has
+    to score better than the best of them.
 
     Parameters
     ----------
@@ -132,23 +106,24 @@ def run_race(partitions: Sequence[Floats], leads: Rows) -> Race:
         entries = list(_baselines(truths[0]))
         for index, truth in enumerate(truths):
             entries += _affine(truth, index)
-        modes = WindowModes(partitions)
-        members = _best(modes, entries, leads)
-        chosen = entries.index(members[0])
+        forecasts = Forecasts(partitions, leads)
+        pool = _pool(forecasts, entries, truths[0])
+        members = [pool[at] for at in forecasts.most_central([own.candidate for own in pool], MIXED)]
         if len(members) > 1:
             mixture = _mixture(members, truths)
             entries.append(mixture)
-            chosen = len(entries) - 1 if mixture.order < members[0].order else chosen
-    winner = entries[chosen].candidate
-    fits = members if winner.kind == "mixture" else members[:1]
+            # The best of many looks better than it is, by luck; among a few its score can be believed.
+            if len(pool) <= MIXED and mixture.order >= pool[0].order:
+                members = pool[:1]
+    chosen = len(entries) - 1 if len(members) > 1 else entries.index(members[0])
     return Race(
         candidates=tuple(entry.candidate for entry in entries),
         origins=origins,
         leads=leads,
         errors=np.stack([entry.errors for entry in entries]),
         chosen=chosen,
-        fits=tuple(entry.candidate for entry in fits),
-        modes=modes,
+        fits=tuple(entry.candidate for entry in members),
+        forecasts=forecasts,
     )
 
 
@@ -160,12 +135,13 @@ def race_origins(n: int, largest_lead: int) -> Rows:
 
 def _affine(truths: Truths, partition: int) -> Iterator[_Entry]:
     """Yield every affine fit of a partition with its errors from all origins."""
-    for multiple, delays, shares in SETTINGS_OF_PARTS if partition else SETTINGS:
+    for multiple, shares in SETTINGS_OF_PARTS if partition else SETTINGS:
         rows = [fitted_rows(int(origin), multiple, 1.0) for origin in truths.origins]
         stacked = [
-            embeddings(gram[:, own][:, :, own], delays) for gram, own in zip(truths.grams, rows, strict=True)
+            embeddings(gram[:, own][:, :, own], list(shares))
+            for gram, own in zip(truths.grams, rows, strict=True)
         ]
-        for number, share in product(delays, shares):
+        for number, share in ((each, share) for each, some in shares.items() for share in some):
             # A shorter window ends on the same origin: its columns are the last of the whole one's.
             columns = [fitted_rows(int(origin), multiple, share)[number - 1 :] for origin in truths.origins]
             grams = [
@@ -198,55 +174,42 @@ def _weights(candidate: Candidate, source: OriginFits | None, truths: Truths) ->
     return found
 
 
-def _best(modes: WindowModes, entries: Sequence[_Entry], leads: Rows) -> list[_Entry]:
-    """Pick the best candidate and, of lines and fits of its partition and lag, others that differ.
+def _pool(forecasts: Forecasts, entries: Sequence[_Entry], truth: Truths) -> list[_Entry]:
+    """List the best candidates that differ: straight lines, and believable fits of one partition.
 
-    ``hold`` mixes with none: that would only shorten their forecasts.
-    A candidate whose forecast from t2 itself leaves the neighbourhood of the window is passed over.
+    Where ``hold`` is the best it stays alone, and else it is left out with all that is worse: a mean with
+    it is a shorter forecast, no better one.
     """
-    best: list[_Entry] = []
+    pool: list[_Entry] = []
     taken: set[bytes] = set()
-    family: tuple[int, int] | None = None
+    partition: int | None = None
     for entry in sorted(entries, key=lambda entry: entry.order):
         candidate, record = entry.candidate, entry.errors.tobytes()
-        own = (candidate.partition, candidate.multiple) if candidate.kind == "affine" else None
-        if best and (candidate.kind == "hold" or not np.isfinite(entry.errors).all()):
-            continue
-        if record in taken or (own and family and own != family):  # the same fit under another tolerance
-            continue
-        if own and not _believable(modes, candidate, leads):
-            continue
-        best.append(entry)
-        taken.add(record)
-        family = family or own
-        if len(best) == MIXED or best[0].candidate.kind == "hold":
+        if candidate.kind == "hold":
+            return pool or [entry]
+        if pool and (len(pool) == POOL or entry.order > WITHIN * pool[0].order):
             break
-    return best
-
-
-def _believable(modes: WindowModes, fit: Candidate, leads: Rows) -> bool:
-    """Tell whether the forecast from t2 stays near the window at all leads: nothing after t2 is needed."""
-    gram = modes.grams[fit.partition]
-    found, columns = modes.of(fit)
-    reduced = found.truncate(fit.rtol, LARGEST_RANK)
-    steps = leads.astype(np.float64)
-    states = states_at(reduced.operator, reduced.displacement, steps, fit.multiple, together=True)
-    basis = reduced.coefficients
-    inner = basis.swapaxes(1, 2) @ gram[:, columns][:, :, columns] @ basis
-    with np.errstate(over="ignore", invalid="ignore"):
-        squared = squared_lengths(states[None], inner[None])
-    reach = float(gram.diagonal(axis1=1, axis2=2).sum(axis=0).max())
-    return bool(stays_near(squared, reach).all())
+        if record in taken:  # the same fit under another tolerance
+            continue
+        if entry.source:
+            if partition not in (None, candidate.partition):
+                continue
+            if not is_believable(forecasts.squared_changes(candidate), truth.evolution):
+                continue
+            partition = candidate.partition
+        pool.append(entry)
+        taken.add(record)
+    return pool
 
 
 def _mixture(members: Sequence[_Entry], truths: Sequence[Truths]) -> _Entry:
-    """Judge the mean of several forecasts."""
-    family = next((member.candidate for member in members if member.source), members[0].candidate)
-    own = truths[family.partition]
+    """Judge the mean of several forecasts; its lag is the least that all of theirs divide."""
+    affine = [member.candidate for member in members if member.source]
+    partition = affine[0].partition if affine else 0
+    own = truths[partition]
     found = [_weights(member.candidate, member.source, own) for member in members]
     with np.errstate(over="ignore", invalid="ignore"):
         mean = [np.mean(weights, axis=0) for weights in zip(*found, strict=True)]
-    described = replace(
-        members[0].candidate, kind="mixture", partition=family.partition, multiple=family.multiple
-    )
+    lag = math.lcm(*(candidate.multiple for candidate in affine))
+    described = replace(members[0].candidate, kind="mixture", partition=partition, multiple=lag)
     return _Entry(described, own.errors_of_weights(mean), None)

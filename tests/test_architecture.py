@@ -47,6 +47,7 @@ ORDER = [
     "loss",
     "hindcast",
     "origin_fits",
+    "members",
     "race",
     "backtesting",
     "choice",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import reference
@@ -39,6 +41,7 @@ def test_backtest__errors_equal_forecasts_from_the_data(adadelta, race):
     for wanted in [
         ("network", lag, 1, 1e-4, 1.0),
         ("network", lag, 10, 1e-3, 0.5),
+        ("network", lag, 30, 1e-3, 0.5),
         ("network", 2 * lag, 10, 1e-3, 1.0),
     ]:
         index = settings.index((*wanted, "affine"))
@@ -71,11 +74,11 @@ def test_backtest__origins_leave_room_for_the_largest_lead(race):
 
 
 def test_backtest__prediction_is_the_worst_of_the_origins(race):
-    best = int(np.argmin(race["score"].values))
-    worst = race["backtest_error"][best].max("origin").values
+    (chosen,) = np.flatnonzero(race["kind"].values == race.attrs["chosen"]["kind"])
+    worst = race["backtest_error"][chosen].max("origin").values
     np.testing.assert_array_equal(race["predicted_error"], worst)
     np.testing.assert_array_equal(race["error_bound"], 2 * np.maximum.accumulate(worst))
-    assert race["score"][best] == race["backtest_error"][best, :, -1].mean()
+    assert race["score"][chosen] == race["backtest_error"][chosen, :, -1].mean()
 
 
 def test_backtest__horizon_is_the_last_lead_within_the_tolerance(adam):
@@ -130,7 +133,7 @@ def test_auto__fits_what_the_backtest_chose(adadelta, race):
             adadelta,
             chosen["partition"],
             t1=first,
-            lag=chosen["lag"],
+            lag=member["lag"],
             delays=member["delays"],
             rtol=member["rtol"],
             rank=60,
@@ -153,23 +156,38 @@ def test_auto__beats_the_paper_and_the_baselines_on_real_runs(recording, request
 
 
 def test_backtest__the_mixture_is_the_mean_of_different_fits(adadelta):
-    """Of one lag; by the triangle inequality it errs by no more than its members do on average."""
+    """By the triangle inequality it errs by no more than its members do on average."""
     race = koopscope.backtest(adadelta, lead=300)
     kinds = race["kind"].values.tolist()
     mixture = kinds.index("mixture")
     members = race.attrs["members"]
     assert len({tuple(member.values()) for member in members}) == len(members) > 1
+    names = ("kind", "lag", "delays", "rtol", "window_share")
+    settings = zip(*(race[name].values.tolist() for name in names), strict=True)
     errors = [
         race["backtest_error"].values[index]
-        for index, found in enumerate(
-            zip(kinds, race.delays.values, race.rtol.values, race.window_share.values, strict=True)
-        )
-        if (kinds[index] != "affine" or race.lag.values[index] == race.lag.values[mixture])
+        for index, found in enumerate(settings)
+        if dict(zip(names, found, strict=True)) in members
         and race.partition.values[index] == race.partition.values[mixture]
-        and dict(zip(("kind", "delays", "rtol", "window_share"), found, strict=True)) in members
     ]
     assert len(errors) == len(members)
     assert np.all(race["backtest_error"].values[mixture] <= np.mean(errors, axis=0) * (1 + 1e-9))
+    # One operator has one lag: the least that those of all members divide.
+    lags = [member["lag"] for member in members if member["kind"] == "affine"]
+    assert race.attrs["chosen"]["lag"] == math.lcm(*lags)
+
+
+def test_backtest__of_a_few_the_best_wins_alone_where_their_mean_is_no_better(monkeypatch):
+    """Lines of three lengths on a straight run under noise: the longest is the best."""
+    for name in ("SETTINGS", "SETTINGS_OF_PARTS"):
+        monkeypatch.setattr(f"koopscope.race.{name}", ())
+    race = koopscope.backtest(straight_run(noise=0.2), t2=400)
+    assert race["kind"].values.tolist() == ["hold", "linear", "linear", "linear", "mixture"]
+    assert race["score"].values[-1] > race["score"].values.min()
+    assert race.attrs["chosen"]["kind"] == "linear"
+    assert race.attrs["members"] == [
+        {"kind": "linear", "lag": 2, "delays": 1, "rtol": 0.0, "window_share": 1.0}
+    ]
 
 
 def test_auto__states_an_error_that_turns_out_true(adadelta):
@@ -203,11 +221,10 @@ def test_auto__holding_still_wins_where_nothing_moves():
 
 def test_auto__a_mixture_of_a_line_and_a_fit_forecasts_their_mean(adadelta, monkeypatch):
     """Two candidates alone, of a lag of two base lags: the line's increments must be per that lag."""
-    monkeypatch.setattr("koopscope.race.SETTINGS", ((2, (1,), (1.0,)),))
+    monkeypatch.setattr("koopscope.race.SETTINGS", ((2, {1: (1.0,)}),))
     monkeypatch.setattr("koopscope.race.SETTINGS_OF_PARTS", ())
     monkeypatch.setattr("koopscope.race.RTOLS", (1e-1,))
     monkeypatch.setattr("koopscope.race.LINE_SHARES", (0.2,))
-    monkeypatch.setattr("koopscope.race.MIXED", 2)
     monkeypatch.setattr("koopscope.race._Entry.order", property(_mixture_first))
     fit = koopscope.fit(adadelta, method="auto", lead=1000)
     assert fit.attrs["kind"] == "mixture"
@@ -225,7 +242,7 @@ def test_auto__a_mixture_of_a_line_and_a_fit_forecasts_their_mean(adadelta, monk
 
 
 def _mixture_first(entry):
-    return {"mixture": 0.0, "affine": 1.0, "linear": 2.0, "hold": 3.0}[entry.candidate.kind]
+    return {"mixture": 1.0, "affine": 2.0, "linear": 3.0, "hold": 4.0}[entry.candidate.kind]
 
 
 @pytest.mark.parametrize("settings", [{"delays": 2}, {"rtol": 1e-3}, {"rank": 3}])

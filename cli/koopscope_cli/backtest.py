@@ -58,10 +58,12 @@ def backtest(
 
 
 def _listed(race: xr.Dataset, top: int) -> list[dict[str, Any]]:
-    """List the best candidates by score, and after them the best of each baseline that is not among them."""
+    """List the winner, the best others by score, and the best of each baseline that is not among them."""
     order = race["score"].values.argsort(kind="stable").tolist()
     kinds = race["kind"].values.tolist()
-    shown = order[:top]
+    settings = race.attrs["chosen"].items()
+    winner = next(at for at in order if all(race[name].values[at] == value for name, value in settings))
+    shown = [winner, *(at for at in order if at != winner)][:top]
     for baseline in ("linear", "hold"):
         best = next(index for index in order if kinds[index] == baseline)
         shown += [best] if best not in shown else []

@@ -71,7 +71,7 @@ def backtest_verdict(race: Mapping[str, Any]) -> str:
         "hold": "holding still",
         "linear": "a straight line",
         "affine": "an affine fit",
-        "mixture": "the mean of the best affine fits",
+        "mixture": "the mean of the best fits",
     }[chosen["kind"]]
     if race["horizon"]:
         further = " or more" if race["horizon_censored"] else ""

@@ -7,7 +7,8 @@ import the statistics and kernels only.
 from koopscope.operators.affine import solve_affine
 from koopscope.operators.baselines import baseline_displacements, straight_operators
 from koopscope.operators.batches import in_batches
-from koopscope.operators.delay import GramModes, ReducedOperators, solve_delay
+from koopscope.operators.coarsening import coarsen
+from koopscope.operators.delay import GramModes, ReducedOperators, increment_scale, solve_delay
 from koopscope.operators.estimators import ESTIMATORS
 from koopscope.operators.every_pair import solve_every_pair
 from koopscope.operators.mixture import mix_operators
@@ -26,7 +27,9 @@ __all__ = [
     "ReducedOperators",
     "apply",
     "baseline_displacements",
+    "coarsen",
     "in_batches",
+    "increment_scale",
     "mix_operators",
     "optimise",
     "solve_affine",

@@ -157,10 +157,6 @@ def solve_delay(
         reduced = refine(reduced)
     n = modes.n_pairs
     basis, centre = _lift(snapshots[delays - 1 :], members, reduced.coefficients)
-    # About the last snapshot, |w_(k+1) - w_k|^2 is a second difference along the diagonal.
-    diagonal = np.einsum("gii->gi", gram)
-    between = np.einsum("gii->gi", gram[:, :-1, 1:])
-    squared_increments = diagonal[:, :-1] + diagonal[:, 1:] - 2 * between
     return Operators(
         operator=reduced.operator,
         displacement=reduced.displacement,
@@ -168,11 +164,19 @@ def solve_delay(
         centre=centre,
         rank=reduced.kept.sum(axis=1).astype(np.int64),
         condition=condition_number(modes.singular[:, : max(1, min(n - 1, members.shape[1] * delays))]),
-        scale=np.sqrt(np.maximum(squared_increments, 0.0).mean(axis=1)),
+        scale=increment_scale(gram),
         drift=np.sqrt(n) * reduced.intercept,
         pairs_now=reduced.pairs_now,
         pairs_next=reduced.pairs_next,
     )
+
+
+def increment_scale(gram: Floats, apart: int = 1) -> Floats:
+    """Root mean square distance of snapshots so many apart, from their Gram matrix; shape ``(group,)``."""
+    diagonal = gram.diagonal(axis1=1, axis2=2)
+    between = gram.diagonal(apart, axis1=1, axis2=2)
+    squared = diagonal[:, :-apart] + diagonal[:, apart:] - 2 * between
+    return np.asarray(np.sqrt(np.maximum(squared, 0.0).mean(axis=1)))
 
 
 def _lift(

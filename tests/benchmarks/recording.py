@@ -189,7 +189,7 @@ def main():
         append_and_fold(place, (1000, 900, 110), 300)
         folding(place)
         # Several blocks, so that folding is part of the loop, and files are used again.
-        training_loops(place, every=25, steps=25 * 64 * 4, repeats=5)
+        training_loops(place, every=25, steps=25 * 64 * 3, repeats=4)
         training_loops(place, every=1, steps=64 * 6, repeats=9)
     finally:
         shutil.rmtree(place)
