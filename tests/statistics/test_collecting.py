@@ -37,7 +37,8 @@ def test_collect__snapshots_are_the_grid_rows():
 
 def test_collect__slope_is_the_least_squares_line_of_the_last_fifth(monkeypatch):
     run = random_run(dtype="float64")
-    monkeypatch.setattr("koopscope.statistics.reading.ROWS_PER_RUN", 4)
+    monkeypatch.setattr("koopscope.statistics.strips.HELD_ROWS", 4)
+    monkeypatch.setattr("koopscope.statistics.strips.PIECE_BYTES", 1)
     grid = koopscope.collect(run, "node", t1=0, t2=100).grid
     steps = run.step.values[40:51]
     values = np.concatenate([run["a.weight"].values.reshape(60, -1), run["a.bias"].values], axis=1)[40:51]
