@@ -22,6 +22,21 @@ def lagged_moments(snapshots, members, reference, stride):
     return np.stack(grams)
 
 
+def blocked_r(matrix):
+    """Inner products of the columns, which R keeps."""
+    return matrix.T @ matrix
+
+
+def all_finite(values):
+    """Whether no value is NaN or infinite."""
+    return bool(np.isfinite(values).all())
+
+
+def trend_sums(rows, times, origin):
+    """Sum over rows of centred times times how far the weights are from their origin."""
+    return times @ (rows.astype(np.float64) - origin)
+
+
 def increment_gram(snapshots, members):
     """``P_km = D_k . D_m`` of each group."""
     increments = np.diff(snapshots.astype(np.float64), axis=0)

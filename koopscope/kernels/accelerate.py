@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+import numpy.typing as npt
 from numba.core import event
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -25,6 +27,19 @@ def jit(*, parallel: bool = False, reorder_sums: bool = False) -> Callable[[Func
         return cast(Function, compiled(function))
 
     return decorate
+
+
+def whole_rows(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """View rows that are cut from wider ones as wide as those, since kernels are fast where rows join.
+
+    Columns past those of ``rows`` must not be read: those of the last row may lie outside the memory.
+    """
+    itemsize, step = rows.itemsize, rows.strides[0]
+    if rows.flags.c_contiguous or rows.shape[0] < 2:
+        return np.ascontiguousarray(rows)
+    if rows.strides[1] != itemsize or step % itemsize or step < rows.shape[1] * itemsize:
+        return np.ascontiguousarray(rows)
+    return np.lib.stride_tricks.as_strided(rows, (rows.shape[0], step // itemsize), rows.strides)
 
 
 class _CompileListener(event.Listener):

@@ -43,3 +43,33 @@ def increment_gram(snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64]) 
                     increments[k, j] = np.float64(snapshots[k + 1, column]) - np.float64(snapshots[k, column])
             gram[group] += np.dot(increments, increments.T)
     return gram
+
+
+@jit()
+def increments(
+    snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64], out: npt.NDArray[np.float64]
+) -> None:
+    """Put the increments of one group's weights, widened to float64, side by side.
+
+    Parameters
+    ----------
+    snapshots
+        Shape ``(snapshot, weight)``, any floating type.
+    members
+        Flat weight indices, shape ``(member,)``.
+    out
+        Shape ``(snapshot - 1, member)``.
+    """
+    d, first = members.shape[0], members[0]
+    joined = members[d - 1] - first == d - 1
+    for j in range(1, d):
+        joined &= members[j] == members[j - 1] + 1
+    for k in range(out.shape[0]):
+        line = out[k]
+        if joined:
+            now, following = snapshots[k, first : first + d], snapshots[k + 1, first : first + d]
+            for j in range(d):
+                line[j] = np.float64(following[j]) - np.float64(now[j])
+        else:
+            for j in range(d):
+                line[j] = np.float64(snapshots[k + 1, members[j]]) - np.float64(snapshots[k, members[j]])

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from koopscope.kernels.accelerate import jit
 
-ROWS_PER_TILE = 128  # long enough for sums over vector lanes
-WEIGHTS_PER_TASK = 512  # neighbours are read together: long stretches of a row, a tile within the cache
-ROWS_AT_ONCE = 8  # a line of float64 in the tile is written whole
+ROWS_PER_TILE = 256  # long enough for sums over vector lanes
+WEIGHTS_PER_TILE = 512  # neighbours are read together: long stretches of a row, a tile within the cache
+ROWS_AT_ONCE = 16  # a line of the cache holds as many float32
 LONGEST_SHARED = 32  # lag in rows up to which ends are found in the tile of the starts
 
 
@@ -20,19 +20,21 @@ LONGEST_SHARED = 32  # lag in rows up to which ends are found in the tile of the
 def lagged_moments(
     rows: npt.NDArray[Any],
     rest: npt.NDArray[Any],
-    members: npt.NDArray[np.uint64],
+    members: npt.NDArray[np.int64],
     reference: npt.NDArray[np.float64],
     stride: int,
     phase: int,
     products: npt.NDArray[np.float64],
     totals: npt.NDArray[np.float64],
+    n_threads: int,
 ) -> None:
     """Add the moments of all pairs inside a stretch of rows to the sums so far, in place.
 
-    Rows are widened to float64 in tiles of neighbouring groups, so that the recording is read line by
-    line and once; products of float32 are exact. Groups run in parallel. Tiles end where ``phase`` plus
-    the number of pairs is a multiple of ``ROWS_PER_TILE``: stretches that end there too give the same
-    sums, bit for bit, as the whole in one call.
+    Rows are transposed in tiles of neighbouring groups, so that the recording is read line by line and
+    once, and widened to float64 group by group, in the first-level cache; products of float32 are exact.
+    Groups run in parallel. Tiles end where ``phase`` plus the number of pairs is a multiple of
+    ``ROWS_PER_TILE``: stretches that end there too give the same sums, bit for bit, as the whole in one
+    call.
 
     Parameters
     ----------
@@ -52,12 +54,14 @@ def lagged_moments(
         Sums of starts with starts (upper triangle) and of starts with ends, shape
         ``(group, 2, p, p)`` with p the next multiple of four of the number of members.
     totals
-        Sums of starts and of ends, shape ``(group, 2, p)``.
+        Sums of starts, shape ``(group, p)``.
+    n_threads
+        Parts that the groups are shared out in; the sums do not depend on it.
     """
     n_groups = members.shape[0]
-    per_task = max(1, WEIGHTS_PER_TASK // products.shape[2])
-    for task in numba.prange((n_groups + per_task - 1) // per_task):
-        part = slice(task * per_task, min((task + 1) * per_task, n_groups))
+    n_parts = min(n_threads, n_groups)
+    for thread in numba.prange(n_parts):
+        part = slice(thread * n_groups // n_parts, (thread + 1) * n_groups // n_parts)
         _sum_groups(rows, rest, members[part], reference[part], stride, phase, products[part], totals[part])
 
 
@@ -65,89 +69,155 @@ def lagged_moments(
 def _sum_groups(
     rows: npt.NDArray[Any],
     rest: npt.NDArray[Any],
-    groups: npt.NDArray[np.uint64],
+    members: npt.NDArray[np.int64],
     reference: npt.NDArray[np.float64],
     stride: int,
     phase: int,
     products: npt.NDArray[np.float64],
     totals: npt.NDArray[np.float64],
 ) -> None:
-    """Add the moments of a few neighbouring groups."""
+    """Add the moments of the groups of one thread, tile by tile in the same memory."""
+    n_groups, d = members.shape
     padded = products.shape[2]
+    at_once = min(n_groups, max(1, WEIGHTS_PER_TILE // padded))
+    length = ROWS_PER_TILE + LONGEST_SHARED + ROWS_AT_ONCE
+    one, wide = rows[0, :1], reference[0, :1]
     shared = stride <= LONGEST_SHARED
-    starts = np.zeros((groups.shape[0] * padded, ROWS_PER_TILE + LONGEST_SHARED + ROWS_AT_ONCE))
-    ends = starts if shared else np.zeros_like(starts)
+    packets, recorded = _lines(2, 8 * at_once * d, one), _lines(at_once * d, length, one)
+    recorded_ends = recorded if shared else _lines(at_once * d, length, one)
+    starts = _lines(padded, length, wide)
+    ends = starts if shared else _lines(padded, length, wide)
     offset = stride if shared else 0
-    lines, columns, origins, cut = _split_members(groups, reference, rows.shape[1], padded)
     n_pairs = rows.shape[0] - stride
-    begin = 0
-    while begin < n_pairs:
-        count = min(ROWS_PER_TILE - (phase + begin) % ROWS_PER_TILE, n_pairs - begin)
-        _widen(rows, begin, count + offset, lines[:cut], columns[:cut], origins[:cut], starts)
-        _widen(rest, begin, count + offset, lines[cut:], columns[cut:], origins[cut:], starts)
-        if not shared:
-            _widen(rows, begin + stride, count, lines[:cut], columns[:cut], origins[:cut], ends)
-            _widen(rest, begin + stride, count, lines[cut:], columns[cut:], origins[cut:], ends)
-        for group in range(groups.shape[0]):
-            part = slice(group * padded, (group + 1) * padded)
-            _add_products(starts[part], ends[part], offset, count, products[group])
-            _add_totals(starts[part], ends[part], offset, count, totals[group])
-        begin += count
+    for first in range(0, n_groups, at_once):
+        groups = members[first : first + at_once]
+        columns, lines, cut = _sort_members(groups, rows.shape[1])
+        left = columns[:cut], lines[:cut], _stretches(columns[:cut])
+        right = columns[cut:], lines[cut:], _stretches(columns[cut:])
+        begin = 0
+        while begin < n_pairs:
+            count = min(ROWS_PER_TILE - (phase + begin) % ROWS_PER_TILE, n_pairs - begin)
+            _transpose(rows, begin, count + offset, *left, packets, recorded)
+            _transpose(rest, begin, count + offset, *right, packets, recorded)
+            if not shared:
+                _transpose(rows, begin + stride, count, *left, packets, recorded_ends)
+                _transpose(rest, begin + stride, count, *right, packets, recorded_ends)
+            for group in range(groups.shape[0]):
+                part = slice(group * d, (group + 1) * d)
+                _widen(recorded[part], reference[first + group], count + offset, starts)
+                if not shared:
+                    _widen(recorded_ends[part], reference[first + group], count, ends)
+                _add_products(starts, ends, offset, count, products[first + group])
+                _add_totals(starts, count, totals[first + group])
+            begin += count
 
 
 @jit()
-def _split_members(
-    groups: npt.NDArray[np.uint64], reference: npt.NDArray[np.float64], split: int, padded: int
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.float64], int]:
-    """List the members' lines in a tile, columns and references: those before the split, then the others."""
-    n_groups, d = groups.shape
-    lines, columns = np.empty(n_groups * d, np.uint64), np.empty(n_groups * d, np.uint64)
-    origins = np.empty(n_groups * d)
-    cut = 0
-    for group in range(n_groups):
-        for member in range(d):
-            cut += groups[group, member] < split
-    left, right = 0, cut
-    for group in range(n_groups):
-        for member in range(d):
-            inside = groups[group, member] < split
-            place = left if inside else right
-            lines[place] = group * padded + member
-            columns[place] = groups[group, member] - np.uint64(0 if inside else split)
-            origins[place] = reference[group, member]
-            left += inside
-            right += not inside
-    return lines, columns, origins, cut
+def _lines(count: int, length: int, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Zeros that begin where a line of the cache does, so that lines are written whole."""
+    flat = np.zeros(count * length + 64 // like.itemsize, like.dtype)
+    skip = (-flat.ctypes.data % 64) // like.itemsize
+    return flat[skip : skip + count * length].reshape(count, length)
+
+
+@jit()
+def _sort_members(
+    groups: npt.NDArray[np.int64], split: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], int]:
+    """Sort the members' columns, with the number of each; those past the split count on from it."""
+    columns = groups.copy().reshape(-1)
+    order = np.argsort(columns)
+    columns = columns[order]
+    cut = int(np.searchsorted(columns, split))
+    columns[cut:] -= split
+    return columns, order.astype(np.uint64), cut
+
+
+@jit()
+def _stretches(columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where stretches of consecutive columns begin, and where the last of them ends."""
+    begins = np.empty(columns.shape[0] + 1, np.int64)
+    count = 0
+    for index in range(columns.shape[0]):
+        if index == 0 or columns[index] != columns[index - 1] + 1:
+            begins[count] = index
+            count += 1
+    begins[count] = columns.shape[0]
+    return begins[: count + 1]
+
+
+@jit()
+def _transpose(
+    rows: npt.NDArray[Any],
+    begin: int,
+    count: int,
+    columns: npt.NDArray[np.int64],
+    lines: npt.NDArray[np.uint64],
+    stretches: npt.NDArray[np.int64],
+    packets: npt.NDArray[Any],
+    recorded: npt.NDArray[Any],
+) -> None:
+    """Copy columns of some rows to lines ``(line, row)``."""
+    # Rows past the end fill the last of the lines, where there are any; nothing reads them.
+    count = min(-(-count // ROWS_AT_ONCE) * ROWS_AT_ONCE, rows.shape[0] - begin)
+    whole = count // ROWS_AT_ONCE * ROWS_AT_ONCE
+    for row in range(0, whole, ROWS_AT_ONCE):
+        for half in range(2):
+            eight = rows[begin + row + 8 * half : begin + row + 8 * half + 8]
+            for stretch in range(stretches.shape[0] - 1):
+                first, stop = stretches[stretch], stretches[stretch + 1]
+                _interleave(eight, columns[first], packets[half, 8 * first : 8 * stop])
+        _put(packets, lines, row, recorded)
+    for row in range(whole, count):
+        for index in range(columns.shape[0]):
+            recorded[lines[index], row] = rows[begin + row, columns[index]]
+
+
+@jit()
+def _interleave(rows: npt.NDArray[Any], column: int, packets: npt.NDArray[Any]) -> None:
+    """Turn a stretch of eight rows into eight neighbours a column: compilers have shuffles for this."""
+    width = packets.shape[0] // 8
+    stop = column + width
+    r0, r1, r2, r3 = rows[0, column:stop], rows[1, column:stop], rows[2, column:stop], rows[3, column:stop]
+    r4, r5, r6, r7 = rows[4, column:stop], rows[5, column:stop], rows[6, column:stop], rows[7, column:stop]
+    for index in range(width):
+        packets[8 * index] = r0[index]
+        packets[8 * index + 1] = r1[index]
+        packets[8 * index + 2] = r2[index]
+        packets[8 * index + 3] = r3[index]
+        packets[8 * index + 4] = r4[index]
+        packets[8 * index + 5] = r5[index]
+        packets[8 * index + 6] = r6[index]
+        packets[8 * index + 7] = r7[index]
+
+
+@jit()
+def _put(
+    packets: npt.NDArray[Any], lines: npt.NDArray[np.uint64], row: int, recorded: npt.NDArray[Any]
+) -> None:
+    """Write sixteen rows of every column to its line: a line of the cache whole, eight bytes at a time."""
+    low, high, out = packets[0].view(np.int64), packets[1].view(np.int64), recorded.view(np.int64)
+    width = np.uint64(recorded.itemsize)  # words of eight rows
+    begin = np.uint64(row) * width // np.uint64(8)
+    for index in range(lines.shape[0]):
+        line, place = out[lines[index]], np.uint64(index) * width  # unsigned: not checked for being negative
+        for word in range(width):
+            line[begin + word] = low[place + word]
+            line[begin + width + word] = high[place + word]
 
 
 @jit()
 def _widen(
-    rows: npt.NDArray[Any],
-    begin: int,
+    recorded: npt.NDArray[Any],
+    reference: npt.NDArray[np.float64],
     count: int,
-    lines: npt.NDArray[np.uint64],
-    columns: npt.NDArray[np.uint64],
-    origins: npt.NDArray[np.float64],
-    tile: npt.NDArray[np.float64],
+    lines: npt.NDArray[np.float64],
 ) -> None:
-    """Copy columns of some rows to lines of a tile ``(line, row)``, measured from the origins."""
-    # Rows past the end fill the last line of the tile, where there are any; nothing reads them.
-    count = min(-(-count // ROWS_AT_ONCE) * ROWS_AT_ONCE, rows.shape[0] - begin)
-    whole = count // ROWS_AT_ONCE * ROWS_AT_ONCE
-    for row in range(0, whole, ROWS_AT_ONCE):
-        eight = rows[begin + row : begin + row + ROWS_AT_ONCE]
-        r0, r1, r2, r3 = eight[0], eight[1], eight[2], eight[3]
-        r4, r5, r6, r7 = eight[4], eight[5], eight[6], eight[7]
-        for index in range(columns.shape[0]):
-            column, origin = columns[index], origins[index]
-            line = tile[lines[index], row : row + ROWS_AT_ONCE]
-            line[0], line[1] = r0[column] - origin, r1[column] - origin
-            line[2], line[3] = r2[column] - origin, r3[column] - origin
-            line[4], line[5] = r4[column] - origin, r5[column] - origin
-            line[6], line[7] = r6[column] - origin, r7[column] - origin
-    for row in range(whole, count):
-        for index in range(columns.shape[0]):
-            tile[lines[index], row] = rows[begin + row, columns[index]] - origins[index]
+    """Widen the lines of one group, measured from its reference."""
+    for member in range(recorded.shape[0]):
+        origin, values, line = reference[member], recorded[member, :count], lines[member, :count]
+        for row in range(count):
+            line[row] = values[row] - origin
 
 
 @jit()
@@ -228,19 +298,11 @@ def _dots(
 
 
 @jit(reorder_sums=True)
-def _add_totals(
-    starts: npt.NDArray[np.float64],
-    ends: npt.NDArray[np.float64],
-    offset: int,
-    count: int,
-    totals: npt.NDArray[np.float64],
-) -> None:
-    """Add one tile's sums of starts and of ends."""
+def _add_totals(starts: npt.NDArray[np.float64], count: int, totals: npt.NDArray[np.float64]) -> None:
+    """Add one tile's sums of starts."""
     for member in range(starts.shape[0]):
-        now, following = starts[member], ends[member, offset : offset + count]
-        total, total_end = 0.0, 0.0
+        line = starts[member, :count]
+        total = 0.0
         for row in range(count):
-            total += now[row]
-            total_end += following[row]
-        totals[0, member] += total
-        totals[1, member] += total_end
+            total += line[row]
+        totals[member] += total

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from koopscope.operators.model import Floats, apply
+from koopscope.operators.model import Floats
 
 
 def states_at(
@@ -51,10 +51,10 @@ def affine_steps(
 ) -> Floats:
     """State after each count of steps of ``z <- A z + b``, starting from zero.
 
-    ``z(m) = (I + A + ... + A^(m-1)) b``. Doubling the map (``A, b -> A A, A b + b``) costs ``log2(m)``
-    products a group however many counts are asked for, and never passes through eigenvectors, which are
-    ill conditioned for operators close to defective. It is NumPy's stacked product and no kernel: there
-    are a dozen doublings, and loading one more compiled function takes longer than all of them.
+    ``z(m) = (I + A + ... + A^(m-1)) b``. Squaring the map, a matrix that acts on ``[z 1]``, costs
+    ``log2(m)`` products a group however many counts are asked for, and never passes through eigenvectors,
+    which are ill conditioned for operators close to defective. It is NumPy's stacked product and no kernel:
+    there are a dozen squarings, and loading one more compiled function takes longer than all of them.
 
     Parameters
     ----------
@@ -69,16 +69,25 @@ def affine_steps(
     -------
     Shape ``(group, count, state)``.
     """
-    states = np.zeros((offsets.shape[0], counts.size, offsets.shape[1]))
-    power, offset = operators, offsets
+    n_groups, n = offsets.shape
+    maps = np.zeros((n_groups, n + 1, n + 1))  # of rows: [z 1] becomes [z 1] @ map
+    maps[:, :n, :n], maps[:, n, :n], maps[:, n, n] = operators.swapaxes(1, 2), offsets, 1.0
+    states = np.zeros((n_groups, counts.size, n + 1))
+    states[:, :, n] = 1.0
+    spare = np.empty_like(maps)
     for bit in range(int(counts.max(initial=0)).bit_length()):
         if bit:
-            offset = apply(power, offset) + offset
-            power = power @ power
+            maps, spare = _squared(maps, spare), maps
         taken = np.flatnonzero(counts >> bit & 1)
         if together:
-            stepped = states[:, taken] @ power.swapaxes(1, 2)
-        else:  # vector by vector
-            stepped = (power[:, None] @ states[:, taken, :, None])[..., 0]
-        states[:, taken] = stepped + offset[:, None]
-    return states
+            states[:, taken] = states[:, taken] @ maps
+        elif taken.size:  # vector by vector
+            states[:, taken] = (states[:, taken, None] @ maps[:, None])[:, :, 0]
+    return states[:, :, :n]
+
+
+def _squared(maps: Floats, out: Floats) -> Floats:
+    """Apply maps twice."""
+    np.matmul(maps, maps, out=out)
+    out[:, :-1, -1], out[:, -1, -1] = 0.0, 1.0  # what a diverging operator has made of them
+    return out

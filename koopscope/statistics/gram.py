@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koopscope.kernels.increment_gram import increment_gram
-from koopscope.parallel import require_memory
+from koopscope.kernels.increment_gram import increment_gram, increments
+from koopscope.parallel import in_threads, n_cores, require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 from koopscope.statistics.spilling import release
 
-MEMBERS_AT_ONCE = 2**17  # of a group; snapshots that lie in a file leave memory in between
+Floats = npt.NDArray[np.float64]
+
+KERNEL_MEMBERS = 512  # wider groups deserve a symmetric product of their own
+MEMBERS_PER_PRODUCT = 2**11  # of a group, whose increments are widened to float64 at a time
+MEMBERS_PER_STRETCH = 2**14  # of a group in one thread; snapshots in a file leave memory after each
 
 
 @dataclass(frozen=True)
@@ -26,18 +30,46 @@ class IncrementGrams:
 def increment_grams(snapshots: npt.NDArray[Any], block: GroupBlock) -> IncrementGrams:
     """Sum the increment Gram of every group of a block; ``snapshots`` is ``(snapshot, weight)``."""
     n = snapshots.shape[0] - 1
-    n_groups = block.members.shape[0]
+    n_groups, d = block.members.shape
     require_memory(
         n_groups * n * n * 8,
         f"the Gram matrices of {n_groups} groups over {n + 1} snapshots in {block.path}",
         "use a larger --lag, a shorter window, or a coarser partition such as --partition layer",
     )
+    if d <= KERNEL_MEMBERS:
+        return IncrementGrams(increment_gram(snapshots, block.members))
     products = np.zeros((n_groups, n, n))
-    for start in range(0, block.members.shape[1], MEMBERS_AT_ONCE):
-        part = np.ascontiguousarray(block.members[:, start : start + MEMBERS_AT_ONCE])
-        products += increment_gram(snapshots, part)
-        release(snapshots)
+    for group, members in enumerate(block.members):
+        _add_wide(snapshots, members, products[group])
     return IncrementGrams(products)
+
+
+def _add_wide(snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64], product: Floats) -> None:
+    """Sum the increment Gram of one group by BLAS, which computes one half of a symmetric product.
+
+    Stretches of the group are shared among threads, of which each has one of BLAS; they are added up in
+    their order, so that any number of threads gives the same sums.
+    """
+
+    n_increments = product.shape[0]
+
+    def add_stretch(start: int) -> Floats:
+        found = np.zeros_like(product)
+        tile = np.empty(n_increments * min(MEMBERS_PER_PRODUCT, members.size))
+        for first in range(start, min(start + MEMBERS_PER_STRETCH, members.size), MEMBERS_PER_PRODUCT):
+            part = members[first : first + MEMBERS_PER_PRODUCT]
+            widened = tile[: n_increments * part.size].reshape(n_increments, part.size)
+            increments(snapshots, part, widened)
+            found += widened @ widened.T
+        return found
+
+    starts = range(0, members.size, MEMBERS_PER_STRETCH)
+    at_once = n_cores()  # each stretch has a matrix of its own until it is added
+    with single_threaded_blas():
+        for first in range(0, len(starts), at_once):
+            for found in in_threads(add_stretch, starts[first : first + at_once]):
+                product += found
+            release(snapshots)
 
 
 def gram_about_last(grams: IncrementGrams) -> npt.NDArray[np.float64]:

@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.errors import NonFiniteError
+from koopscope.kernels.accelerate import whole_rows
+from koopscope.kernels.all_finite import all_finite
+from koopscope.kernels.trend_sums import trend_sums
 from koopscope.parallel import in_threads, n_cores
 from koopscope.statistics.reading import RowBlock
 from koopscope.statistics.spilling import release, roomy_zeros
@@ -18,9 +21,7 @@ from koopscope.statistics.windows import Window
 from koopscope.weight_vector import WeightVector
 
 LINEAR_SHARE = 5  # the linear baseline is fitted on the last fifth of the window
-TREND_ROWS = 16  # widened at a time, so that they stay in the cache
-TREND_NUMBERS = 2**15  # and more rows of narrow tensors, of which a call each would take longer than its sums
-SUM_BYTES = 8 * 2**20  # less is added up before threads have started
+THREAD_BYTES = 8 * 2**20  # less is looked at before threads have started
 OSCILLATION_ROWS = 64  # rows before t2 that tell whether the run alternates from row to row
 WEIGHTS_PER_TILE = 2**15  # whose last rows are widened to float64 at a time
 
@@ -102,8 +103,9 @@ class GridSums:
         columns, window = block.batch.columns, self._window
         add_snapshots(self._snapshots[:, columns], block.rows, block.start, self._rows, window.average)
         trend = self._trend.setdefault(columns.start, _LinearTrend(self._times))
-        for start, rows in block.runs(self._times.first):
-            trend.add(rows, start)
+        if block.stop > self._times.first:
+            start = max(block.start, self._times.first)
+            trend.add(block.rows[start - block.start :], start)
         tail_start = window.last_row + 1 - self._tail_rows
         if block.stop > tail_start:
             first = max(block.start, tail_start)
@@ -137,7 +139,7 @@ class GridSums:
         NonFiniteError
             If a weight is NaN or infinite; names the tensor and the first such step.
         """
-        if np.isfinite(_sum(block.rows) if total is None else total):  # the cheapest look at every value
+        if _look(block.rows) if total is None else np.isfinite(total):
             return
         for index in block.batch.tensors:
             first = int(self._weights.offsets[index]) - block.batch.columns.start
@@ -149,14 +151,11 @@ class GridSums:
                 raise non_finite(slot.name, value, self._steps[begin:], block.start + row - begin)
 
 
-def _sum(rows: npt.NDArray[Any]) -> float:
-    """Add up all values: limited by memory, so that one thread takes twice as long as two."""
-
-    def add_up(part: npt.NDArray[Any]) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return float(part.sum())
-
-    return sum(in_threads(add_up, np.array_split(rows, n_cores() if rows.nbytes > SUM_BYTES else 1)))
+def _look(rows: npt.NDArray[Any]) -> bool:
+    """Tell whether all values are finite: limited by memory, so that one thread takes longer than two."""
+    if rows.nbytes <= THREAD_BYTES:
+        return all_finite(rows)
+    return all(in_threads(all_finite, np.array_split(rows, n_cores())))
 
 
 def empty_snapshots(weights: WeightVector, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -216,22 +215,23 @@ class _LinearTrend:
 
     def __init__(self, times: TrendTimes) -> None:
         self._times = times
-        self._origin: npt.NDArray[np.float64] | None = None
-        self._sum: npt.NDArray[np.float64] | float = 0.0
+        self._origin: npt.NDArray[np.float64] = np.empty(0)
+        self._sum: npt.NDArray[np.float64] = np.empty(0)
 
     def add(self, rows: npt.NDArray[Any], start: int) -> None:
-        if self._origin is None:
+        if not self._sum.size:
             # Measured from one row: weights barely move, and their size would cost the sum its digits.
-            self._origin = rows[0].astype(np.float64)
-        at_once = max(TREND_ROWS, TREND_NUMBERS // max(1, rows.shape[1]))
-        values = np.empty((min(len(rows), at_once), rows.shape[1]))
-        for begin in range(0, len(rows), at_once):
-            part = rows[begin : begin + at_once]
-            position = start + begin - self._times.first
-            centred = self._times.centred[position : position + len(part)]
-            moved = np.subtract(part, self._origin, out=values[: len(part)])
-            # Not a product of BLAS, whose order of summing depends on its threads.
-            self._sum = self._sum + np.einsum("r,rw->w", centred, moved)
+            self._origin, self._sum = rows[0].astype(np.float64), np.zeros(rows.shape[1])
+        position = start - self._times.first
+        centred = self._times.centred[position : position + len(rows)]
+
+        n_weights, rows = rows.shape[1], whole_rows(rows)
+
+        def add(first: int) -> None:
+            trend_sums(rows, centred, self._origin, self._sum, first, min(first + width, n_weights))
+
+        width = max(1, -(-n_weights // (n_cores() if rows.nbytes > THREAD_BYTES else 1)))
+        in_threads(add, range(0, n_weights, width))
 
     def slope(self) -> npt.NDArray[np.float64]:
         return np.asarray(self._sum / (self._times.centred @ self._times.centred))

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from koopscope.parallel import in_threads, require_memory, single_threaded_blas
+from koopscope.kernels.accelerate import whole_rows
+from koopscope.parallel import in_threads, n_cores, require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 
 Floats = npt.NDArray[np.float64]
 
 KERNEL_MEMBERS = 128  # wider groups are no slower through BLAS (tests/benchmarks/bench_small_groups.py)
 ROWS_PER_PRODUCT = 256  # blocks of rows that are read hold whole multiples of it, so sums keep their order
+ROWS_PER_CALL = 1024  # of a kernel, a multiple of its tile
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class MomentSums:
             "use a finer partition such as --partition node or quasi-node:10",
         )
         self._products = np.zeros((n_groups, 2, self._padded, self._padded))
-        self._totals = np.zeros((n_groups, 2, self._padded))
+        self._totals = np.zeros((n_groups, self._padded))
         self._pairs = 0
         self._head: Floats | None = None
         self._tail: Floats = np.empty(0)
@@ -90,15 +92,24 @@ class MomentSums:
         if self._head is None:
             self._head = columns_of(rows[: self._stride], rest[: self._stride], self._columns)
         self._tail = columns_of(rows[-self._stride :], rest[-self._stride :], self._columns)
-        add = lagged_moments if self._columns.shape[1] <= KERNEL_MEMBERS else blas_moments
-        members = self._columns.astype(np.uint64)
-        add(rows, rest, members, self._head[0], self._stride, end, self._products, self._totals)
+        add, columns = blas_moments, self._columns
+        if columns.shape[1] <= KERNEL_MEMBERS:
+            add, split = lagged_moments, rows.shape[1]
+            rows, rest = whole_rows(rows), whole_rows(rest)
+            columns = columns + (columns >= split) * (rows.shape[1] - split)
+        n_pairs, begin = rows.shape[0] - self._stride, 0
+        while begin < n_pairs:  # what neighbouring groups read again is still in the cache
+            count = min(ROWS_PER_CALL - (end + begin) % ROWS_PER_CALL, n_pairs - begin)
+            part = slice(begin, begin + count + self._stride)
+            sums = self._products, self._totals
+            add(rows[part], rest[part], columns, self._head[0], self._stride, end + begin, *sums, n_cores())
+            begin += count
         self._pairs += rows.shape[0] - self._stride
 
     @property
     def total(self) -> float:
         """Sum of everything added, in which a value that is not finite shows."""
-        return float(self._totals.sum())
+        return float(self._totals.sum() + self._tail.sum())
 
     def finish(self) -> LaggedMoments:
         """Put the sums together; the moments of ends are those of starts but for the rows at either edge."""
@@ -111,10 +122,11 @@ class MomentSums:
         starts = np.triu(upper) + np.triu(upper, 1).swapaxes(1, 2)
         across = self._products[:, 1, :d, :d]
         edges = np.einsum("tgi,tgj->gij", tail, tail) - np.einsum("tgi,tgj->gij", head, head)
+        totals = self._totals[:, :d]
         grams = np.empty((reference.shape[0], 2 * d + 1, 2 * d + 1))
         grams[:, 0, 0] = self._pairs
-        grams[:, 0, 1 : d + 1] = grams[:, 1 : d + 1, 0] = self._totals[:, 0, :d]
-        grams[:, 0, d + 1 :] = grams[:, d + 1 :, 0] = self._totals[:, 1, :d]
+        grams[:, 0, 1 : d + 1] = grams[:, 1 : d + 1, 0] = totals
+        grams[:, 0, d + 1 :] = grams[:, d + 1 :, 0] = totals + (tail.sum(axis=0) - head.sum(axis=0))
         grams[:, 1 : d + 1, 1 : d + 1] = starts
         grams[:, 1 : d + 1, d + 1 :] = across
         grams[:, d + 1 :, 1 : d + 1] = across.swapaxes(1, 2)
@@ -135,19 +147,19 @@ def columns_of(rows: npt.NDArray[Any], rest: npt.NDArray[Any], columns: npt.NDAr
 def blas_moments(
     rows: npt.NDArray[Any],
     rest: npt.NDArray[Any],
-    members: npt.NDArray[np.uint64],
+    members: npt.NDArray[np.int64],
     reference: Floats,
     stride: int,
     phase: int,
     products: Floats,
     totals: Floats,
+    n_threads: int,
 ) -> None:
     """Do what the kernel `lagged_moments` does, for groups wide enough to deserve matrix products.
 
     Groups are shared among threads and each matrix product has one, so that its sums keep their order.
     """
     d = members.shape[1]
-    columns = members.astype(np.int64)
     n_pairs = rows.shape[0] - stride
 
     def add(group: int) -> None:
@@ -155,13 +167,12 @@ def blas_moments(
         while begin < n_pairs:
             count = min(ROWS_PER_PRODUCT - (phase + begin) % ROWS_PER_PRODUCT, n_pairs - begin)
             part = slice(begin, begin + count + stride)
-            values = columns_of(rows[part], rest[part], columns[group])
+            values = columns_of(rows[part], rest[part], members[group])
             values -= reference[group]
             starts, ends = values[:count], values[stride:]
             products[group, 0, :d, :d] += starts.T @ starts
             products[group, 1, :d, :d] += starts.T @ ends
-            totals[group, 0, :d] += starts.sum(axis=0)
-            totals[group, 1, :d] += ends.sum(axis=0)
+            totals[group, :d] += starts.sum(axis=0)
             begin += count
 
     with single_threaded_blas():

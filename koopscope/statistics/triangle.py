@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from koopscope.kernels.blocked_r import blocked_r, load
 from koopscope.kernels.pair_triangle import pair_triangle
-from koopscope.parallel import require_memory
+from koopscope.parallel import in_threads, require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 
 KERNEL_WIDTH = 96  # wider triangles are faster through LAPACK's blocked QR than through the kernel
@@ -79,17 +80,28 @@ def _wide_pair_triangles(
 ) -> npt.NDArray[np.float64]:
     n_groups, d = members.shape
     width = 2 * d + 1
-    factors = np.zeros((n_groups, 0, width))
+    factors = np.zeros((n_groups, width, width))
     n_pairs = snapshots.shape[0] - 1
     at_once = max(LAPACK_ROWS, width)
-    for start in range(0, n_pairs, at_once):
-        stop = min(start + at_once, n_pairs)
-        rows = snapshots[start : stop + 1][:, members].astype(np.float64).swapaxes(0, 1)
-        rows -= reference[:, None, :]
-        ones = np.ones((n_groups, stop - start, 1))
-        pairs = np.concatenate([ones, rows[:, :-1], rows[:, 1:]], axis=2)
-        factors = r_factor(np.concatenate([factors, pairs], axis=1))
-    return np.pad(factors, ((0, 0), (0, width - factors.shape[1]), (0, 0)))
+
+    def compress(group: int) -> None:
+        triangle = np.zeros((0, width))
+        for start in range(0, n_pairs, at_once):
+            stop = min(start + at_once, n_pairs)
+            values = np.ascontiguousarray(snapshots[start : stop + 1][:, members[group]].T)
+            height = triangle.shape[0]
+            stacked = np.empty((width, height + stop - start))  # column after column, as LAPACK has them
+            stacked[:, :height], stacked[0, height:] = triangle.T, 1.0
+            origin = reference[group][:, None]
+            np.subtract(values[:, :-1], origin, out=stacked[1 : d + 1, height:])
+            np.subtract(values[:, 1:], origin, out=stacked[d + 1 :, height:])
+            triangle = blocked_r(stacked.T)
+        factors[group, : triangle.shape[0]] = triangle
+
+    load()
+    with single_threaded_blas():
+        in_threads(compress, range(n_groups))
+    return factors
 
 
 def snapshot_triangles(snapshots: npt.NDArray[Any], block: GroupBlock) -> SnapshotTriangles:

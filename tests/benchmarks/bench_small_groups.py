@@ -1,18 +1,23 @@
 """Many small groups against NumPy and PyDMD: python -m pytest -n 0 tests/benchmarks/bench_small_groups.py.
 
 550 nodes of 11 weights over 10 000 float32 snapshots (242 MB). Needs pytest-benchmark and pydmd. Every table
-has the reference it is compared with; the figure in brackets is the ratio to the fastest.
+has the reference it is compared with; the figure in brackets is the ratio to the fastest. Where GNU Octave is
+installed, its loop over the nodes is timed too, without its start and without reading, and printed.
 """
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import warnings
 
 import numpy as np
 import pytest
 
 import koopscope
+from koopscope.kernels.all_finite import all_finite
 from koopscope.kernels.lagged_moments import lagged_moments
+from koopscope.parallel import in_threads, n_cores
 from koopscope.partition import GroupBlock
 from koopscope.statistics.moments import MomentSums, blas_moments
 from koopscope.trajectory import from_arrays
@@ -61,16 +66,23 @@ def test_moments(benchmark, values):
     assert found.n_pairs == ROWS - 1
 
 
+@pytest.mark.benchmark(group="moments of every pair at lag 1")
+def test_look_at_every_value(benchmark, values):
+    """What no fit can go below: every row is looked at for values that are not finite."""
+    parts = np.array_split(values, n_cores())
+    assert all(benchmark.pedantic(in_threads, args=(all_finite, parts), rounds=5, warmup_rounds=1))
+
+
 @pytest.mark.benchmark(group="kernel against BLAS, by weights of a group")
 @pytest.mark.parametrize("d", [24, 48, 72, 96, 144, 192])
 @pytest.mark.parametrize("add", [lagged_moments, blas_moments])
 def test_crossover(benchmark, values, add, d):
     n_groups = 2304 // d
     rows, rest = values[:4096, : n_groups * d].copy(), np.empty((4096, 0), np.float32)
-    members = np.arange(n_groups * d, dtype=np.uint64).reshape(n_groups, d)
-    products, totals = np.zeros((n_groups, 2, d, d)), np.zeros((n_groups, 2, d))
+    members = np.arange(n_groups * d).reshape(n_groups, d)
+    products, totals = np.zeros((n_groups, 2, d, d)), np.zeros((n_groups, d))
     reference = rows[0][members].astype(np.float64)
-    arguments = (rows, rest, members, reference, 1, 1, products, totals)
+    arguments = (rows, rest, members, reference, 1, 1, products, totals, n_cores())
     benchmark.pedantic(add, args=arguments, rounds=5, warmup_rounds=1)
 
 
@@ -103,6 +115,40 @@ def test_reference__loop_over_nodes(benchmark, values, loop):
         warnings.filterwarnings("ignore", "Input data condition number", UserWarning)
         radii = benchmark.pedantic(loop, args=(values,), rounds=1)
     assert len(radii) == NODES
+
+
+OCTAVE = """
+file = fopen(argv(){1});
+values = fread(file, [%d, %d], "float32=>single");
+radii = zeros(%d, 1);
+tic;
+for node = 1:numel(radii)
+  data = double(values([(node - 1) * %d + (1:%d), %d + node], :));
+  operator = data(:, 2:end) * pinv(data(:, 1:end-1));
+  radii(node) = max(abs(eig(operator)));
+end
+printf("%%.6f %%.9f\\n", toc, radii(1));
+"""
+
+
+def test_reference__octave_loop_over_nodes(values, tmp_path, capsys):
+    octave = shutil.which("octave-cli") or shutil.which("octave")
+    if octave is None:
+        with capsys.disabled():
+            print("\nGNU Octave is not installed: its loop is not timed")
+        pytest.skip("GNU Octave is not installed")
+    script, recorded = tmp_path / "loop.m", tmp_path / "values"
+    split = NODES * WIDTH
+    script.write_text(OCTAVE % (split + NODES, ROWS, NODES, WIDTH, WIDTH, split))
+    values.tofile(recorded)
+    command = [octave, "--quiet", "--no-gui", "--norc", str(script), str(recorded)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    seconds, radius = map(float, printed.split())
+    with capsys.disabled():
+        print(f"\nGNU Octave, pinv and eig: {seconds:.2f} s, {seconds / NODES * 1e3:.1f} ms a node")
+    data = values[:, node_columns()[0]].T.astype(np.float64)
+    operator = data[:, 1:] @ np.linalg.pinv(data[:, :-1])
+    assert radius == pytest.approx(np.abs(np.linalg.eigvals(operator)).max(), rel=1e-6)
 
 
 @pytest.mark.benchmark(group="whole fit with eigenvalues")

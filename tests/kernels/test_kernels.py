@@ -10,10 +10,14 @@ import pytest
 import reference
 
 import koopscope
+from koopscope.kernels.accelerate import whole_rows
+from koopscope.kernels.all_finite import all_finite
+from koopscope.kernels.blocked_r import blocked_r
 from koopscope.kernels.increment_gram import increment_gram
 from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.pair_triangle import pair_triangle
 from koopscope.kernels.row_look import look_at_rows
+from koopscope.kernels.trend_sums import trend_sums
 
 EPS = np.finfo(np.float64).eps
 
@@ -67,6 +71,25 @@ def test_pair_triangle__keeps_all_inner_products(dtype, n_snapshots, n_groups, d
         assert np.all(difference <= 100 * EPS * np.outer(scale, scale))
 
 
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 1), (3, 200), (300, 7), (400, 260)])
+def test_blocked_r__keeps_all_inner_products(n_rows, n_columns):
+    matrix = np.random.default_rng(5).normal(size=(n_rows, n_columns))
+    matrix[:, n_columns // 2] = 0.0
+    triangle = blocked_r(np.asfortranarray(matrix))
+    assert triangle.shape == (min(n_rows, n_columns), n_columns)
+    assert np.array_equal(triangle, np.triu(triangle))
+    assert not triangle[:, n_columns // 2].any()
+    scale = np.linalg.norm(matrix, axis=0)
+    difference = np.abs(triangle.T @ triangle - reference.blocked_r(matrix))
+    assert np.all(difference <= 100 * EPS * np.outer(scale, scale))
+
+
+def test_blocked_r__refuses_what_it_would_read_wrongly():
+    for matrix in (np.zeros((3, 2)), np.zeros((3, 2), np.float32, order="F"), np.zeros((0, 2), order="F")):
+        with pytest.raises(ValueError, match="Fortran order"):
+            blocked_r(matrix)
+
+
 def test_pair_triangle__singular_values_keep_their_digits():
     random = np.random.default_rng(1)
     scales = np.array([1.0, 1e-5, 1e-10])
@@ -101,16 +124,16 @@ def test_increment_gram__equals_twin(dtype, n_snapshots, n_groups, d):
 
 @pytest.mark.parametrize("split", [None, 1, 4])  # columns of the second array; None: there is one only
 @pytest.mark.parametrize("stride", [1, 9, 40])
-@pytest.mark.parametrize(("n_groups", "d"), [(1, 1), (27, 3), (2, 6), (130, 5)])  # 130: three tasks
+@pytest.mark.parametrize(("n_groups", "d"), [(1, 1), (27, 3), (2, 6), (130, 5)])  # 130: two tiles a thread
 def test_lagged_moments__equals_twin(n_groups, d, stride, split):
     rows = walk(300, n_groups * d, "float32")
     members = np.arange(n_groups * d).reshape(n_groups, d)[:, ::-1].copy()
     origin = rows[0][members].astype(np.float64)
     padded = -(-d // 4) * 4
-    products, totals = np.zeros((n_groups, 2, padded, padded)), np.zeros((n_groups, 2, padded))
+    products, totals = np.zeros((n_groups, 2, padded, padded)), np.zeros((n_groups, padded))
     cut = rows.shape[1] - min(split or 0, rows.shape[1] - 1)
     left, right = rows[:, :cut].copy(), rows[:, cut:].copy()
-    lagged_moments(left, right, members.astype(np.uint64), origin, stride, stride, products, totals)
+    lagged_moments(left, right, members, origin, stride, stride, products, totals, 2)
     expected = reference.lagged_moments(rows, members, origin, stride)
     tolerance = {"rtol": 0, "atol": 300 * EPS * np.abs(expected).max()}
     starts = slice(1, d + 1)
@@ -118,8 +141,49 @@ def test_lagged_moments__equals_twin(n_groups, d, stride, split):
     found = np.where(upper, products[:, 0, :d, :d], 0.0)
     np.testing.assert_allclose(found, np.where(upper, expected[:, starts, starts], 0.0), **tolerance)
     np.testing.assert_allclose(products[:, 1, :d, :d], expected[:, starts, d + 1 :], **tolerance)
-    np.testing.assert_allclose(totals[:, 0, :d], expected[:, 0, starts], **tolerance)
-    np.testing.assert_allclose(totals[:, 1, :d], expected[:, 0, d + 1 :], **tolerance)
+    np.testing.assert_allclose(totals[:, :d], expected[:, 0, starts], **tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1, 3, 4, 71])
+def test_all_finite__finds_every_value_that_is_not(dtype, size):
+    largest, smallest = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
+    values = np.resize(np.array([largest, -largest, smallest, -0.0], dtype), (2, size))
+    around = np.full((2, size + 3), np.nan, dtype)  # rows that are cut from wider ones
+    assert all_finite(values) is reference.all_finite(values) is True
+    for row, place in np.ndindex(values.shape):
+        for bad in (np.nan, -np.nan, np.inf, -np.inf):
+            spoilt = values.copy()
+            around[:, 2 : size + 2] = values
+            assert all_finite(around[:, 2 : size + 2])
+            spoilt[row, place] = around[row, 2 + place] = bad
+            assert all_finite(spoilt) is reference.all_finite(spoilt) is False
+            assert not all_finite(around[:, 2 : size + 2])
+
+
+def test_whole_rows__of_any_layout_has_the_rows_in_its_first_columns():
+    values = np.arange(60.0).reshape(6, 10)
+    for rows in (values, values[:, 2:7], values[::2, 3:], values[:, ::2], values.T, values[:1], values[::-1]):
+        whole = whole_rows(rows)
+        assert whole.flags.c_contiguous
+        assert np.array_equal(whole[:, : rows.shape[1]], rows)
+    assert np.shares_memory(whole_rows(values[:, 2:7]), values)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n_rows", "n_weights"), [(1, 1), (3, 5), (64, 7), (103, 40)])
+def test_trend_sums__equals_twin(dtype, n_rows, n_weights):
+    rows = walk(n_rows, n_weights, dtype)
+    times, origin = np.arange(n_rows) - (n_rows - 1) / 2, rows[0].astype(np.float64)
+    sums = np.zeros(n_weights)
+    trend_sums(rows, times, origin, sums, 0, n_weights)
+    scale = np.abs(times) @ np.abs(rows - origin)
+    assert np.all(np.abs(sums - reference.trend_sums(rows, times, origin)) <= n_rows * EPS * scale)
+    cut, parts = n_weights // 2, np.zeros(n_weights)
+    for first, stop in ((0, cut), (cut, n_weights)):  # any split gives the same bits
+        for begin, end in ((0, n_rows // 3), (n_rows // 3, n_rows)):
+            trend_sums(rows[begin:end], times[begin:end], origin, parts, first, stop)
+    assert np.array_equal(parts, sums)
 
 
 def test_increment_gram__adds_up_over_weights():

@@ -7,7 +7,6 @@ import pytest
 import reference
 
 from koopscope.operators import stepping
-from koopscope.operators.model import apply
 from koopscope.operators.stepping import affine_steps
 
 
@@ -32,11 +31,23 @@ def test_affine_steps__unit_eigenvalue_is_a_straight_line():
 def test_affine_steps__a_thousand_times_as_far_is_ten_doublings_more(count, doublings, monkeypatch):
     counted = []
 
-    def counting(matrices, vectors):
-        counted.append(matrices.shape)
-        return apply(matrices, vectors)
+    def counting(maps, out):
+        counted.append(maps.shape)
+        return squared(maps, out)
 
-    monkeypatch.setattr(stepping, "apply", counting)
+    squared = stepping._squared
+    monkeypatch.setattr(stepping, "_squared", counting)
     found = stepping.affine_steps(np.full((2, 1, 1), 0.5), np.ones((2, 1)), np.array([count]))
     assert len(counted) == doublings
     np.testing.assert_allclose(found, 2.0 - 0.5 ** (count - 1), rtol=1e-15)
+
+
+def test_affine_steps__a_diverging_group_leaves_the_others_and_their_bits_alone():
+    random = np.random.default_rng(4)
+    operators, offsets = random.normal(size=(3, 5, 5)) / 5, random.normal(size=(3, 5))
+    expected = affine_steps(operators, offsets, np.array([10_000]))
+    operators[1] *= 100
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = affine_steps(operators, offsets, np.array([3, 10_000]))
+    assert np.array_equal(found[[0, 2], 1], expected[[0, 2], 0])
+    assert not np.isfinite(found[1, 1]).any()

@@ -71,6 +71,15 @@ def test_lagged_moments__split_at_whole_tiles_is_the_same_bit_for_bit(d, stride)
     assert np.array_equal(whole.finish().grams, parts.finish().grams)
 
 
+def test_lagged_moments__of_arrays_cut_from_wider_ones_are_the_same_bit_for_bit():
+    rows = walk(300, 30)
+    members = np.random.default_rng(1).permutation(30).reshape(6, 5)
+    whole, cut = (MomentSums(block_of(members), 0, 2) for _ in range(2))
+    whole.add([rows[:, :20].copy(), rows[:, 20:].copy()], 2)
+    cut.add([rows[:, :20], rows[:, 20:]], 2)
+    assert np.array_equal(whole.finish().grams, cut.finish().grams)
+
+
 def test_moments__beyond_the_memory_budget_says_what_to_do():
     with pytest.raises(MemoryBudgetError, match="finer partition"):
         koopscope.collect(decaying_run(units=100, width=40), "node", pairs="every", memory="1MB")
