@@ -19,7 +19,7 @@ from koopscope.parallel import single_threaded_blas
 from koopscope.partition import GroupBlock, Partition
 from koopscope.progress import Listener, listener
 from koopscope.statistics import Grid, Statistics, choose_window
-from koopscope.statistics.collecting import read_grid
+from koopscope.statistics.gathering import read_grid
 from koopscope.statistics.gram import increment_grams
 from koopscope.suggestions import suggest
 from koopscope.trajectory import validate

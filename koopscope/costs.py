@@ -17,6 +17,7 @@ from typing import Any
 import xarray as xr
 
 from koopscope.errors import UsageError
+from koopscope.parallel import n_cores
 from koopscope.rates import READ_RATE, Rates, measured_rates, read_rate
 from koopscope.trajectory import inspect as inspect_trajectory
 from koopscope.trajectory import open_trajectory
@@ -33,9 +34,11 @@ TENSOR_SECONDS = 5e-4  # of every tensor read
 KERNEL_SHARE = 0.2  # of the rate of a matrix product that compressing pairs reaches
 GRAM_SHARE = 0.3  # the same of increment Grams
 GATHER_SECONDS = 8e-9  # to pick and widen one number of a wide group's snapshots, for its Gram and its basis
-# As statistics.reading has them, which is not imported: numba would load with it.
-BLOCK_BYTES, BLOCKS_IN_FLIGHT, CHUNK_ROWS = 32 * 2**20, 3, 64
-ROWS_RATE = 2e9  # bytes a second of a look at every row and the trend of the last ones
+# As statistics.strips has them, which is not imported: numba would load with it.
+FEW_BYTES, PIECE_BYTES, THREADS_PER_CORE = 32 * 2**20, 4 * 2**20, 2
+PIECES_PER_THREAD = 1.5  # what a thread holds: a piece, and the chunk that is decoded
+ROWS_RATE = 2e10  # bytes a second of a look at every row and the trend of the last ones
+WEIGHT_SECONDS = 1.3e-8  # of a forecast, for every weight
 
 
 def inspect(
@@ -125,7 +128,7 @@ def _costs(trajectory: xr.Dataset, step_seconds: float | None, *, lints: bool) -
 class Work:
     """What a fit reads: rows of the window, bytes and tensors of a row, snapshots kept, and the lead.
 
-    ``reading`` is what is held while reading: a few blocks of rows, or the window where that is less.
+    ``reading`` is what is held while reading: a few pieces a thread, or the window where that is less.
     """
 
     rows: int
@@ -143,9 +146,9 @@ class Work:
         steps = trajectory["step"].to_numpy()
         length = int(steps[rows - 1] - steps[0]) if steps.size else 0
         row_bytes = weights.size * weights.dtype.itemsize
-        block = max(BLOCK_BYTES, CHUNK_ROWS * row_bytes)
-        reading = min(rows * row_bytes, BLOCKS_IN_FLIGHT * block)
-        n = min(rows, SNAPSHOTS)
+        threads = THREADS_PER_CORE * n_cores() if rows * row_bytes > FEW_BYTES else 1
+        reading = min(rows * row_bytes, int(threads * PIECES_PER_THREAD * PIECE_BYTES))
+        n = (rows - 1) // max(1, round((rows - 1) / (SNAPSHOTS - 1))) + 1  # about a hundred
         return cls(rows, reading, row_bytes, len(weights.tensors), weights.size, n, length // 4)
 
 
@@ -181,6 +184,7 @@ def _cost(sizes: list[tuple[int, int]], work: Work, rates: Rates, reading: float
         "jump_flops": jump,
         "forecast_seconds": OVERHEAD_SECONDS / 3
         + len(sizes) * BLOCK_SECONDS / 4
+        + work.weights * WEIGHT_SECONDS
         + jump / (KERNEL_SHARE * rates.product),
     }
 

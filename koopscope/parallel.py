@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import lru_cache
 from importlib import import_module
+from queue import SimpleQueue
+from threading import Event
 from typing import Any, TypeVar
 
 from koopscope.errors import MemoryBudgetError, UsageError
@@ -24,6 +26,7 @@ NUMBERS_PER_POOL = 2**22  # snapshots worth more than one thread of BLAS
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _budget: ContextVar[int | None] = ContextVar("memory_budget", default=None)
+_cores: ContextVar[int | None] = ContextVar("cores", default=None)
 
 
 def memory_budget() -> int:
@@ -108,8 +111,20 @@ def _libraries(n_modules: int) -> Any:
     return ThreadpoolController()
 
 
+@contextmanager
+def limited_threads(count: int) -> Iterator[None]:
+    """Use so many cores inside, where others belong to other processes."""
+    token = _cores.set(count)
+    try:
+        yield
+    finally:
+        _cores.reset(token)
+
+
 def n_cores() -> int:
-    """Cores this process may run on."""
+    """Cores this process may run on, or is to use."""
+    if (count := _cores.get()) is not None:
+        return count
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
@@ -123,14 +138,58 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> lis
         return list(pool.map(function, parts))
 
 
+def as_they_come(
+    function: Callable[[Item], Iterator[Result]], items: Iterable[Item], threads: int
+) -> Iterator[Result]:
+    """Run a generator for each item in threads, and give what they yield, in the order in which it comes."""
+    if threads < 2:
+        for item in items:
+            yield from function(item)
+        return
+    found: SimpleQueue[Any] = SimpleQueue()
+    stop, ended = Event(), object()
+
+    def run(item: Item) -> None:
+        try:
+            for result in function(item):
+                if stop.is_set():
+                    return
+                found.put(result)
+        except BaseException:
+            stop.set()
+            raise
+        finally:
+            found.put(ended)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="koopscope-strip") as pool:
+        # With the memory budget, which belongs to the context of the caller.
+        tasks = [pool.submit(copy_context().run, run, item) for item in items]
+        left = len(tasks)
+        try:
+            while left:
+                result = found.get()
+                if result is ended:
+                    left -= 1
+                else:
+                    yield result
+        finally:
+            stop.set()
+    for task in tasks:
+        task.result()
+
+
 def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
     """Take the next item in a thread of its own while the caller works on the present one."""
-    nothing = object()
+    nothing, context = object(), copy_context()  # the memory budget belongs to the context of the caller
+
+    def take() -> Any:
+        return context.run(lambda: next(items, nothing))
+
     with ThreadPoolExecutor(1, thread_name_prefix="koopscope-ahead") as pool:
-        coming = pool.submit(next, items, nothing)
+        coming = pool.submit(take)
         while (item := coming.result()) is not nothing:
-            coming = pool.submit(next, items, nothing)
-            yield item  # type: ignore[misc]
+            coming = pool.submit(take)
+            yield item
 
 
 @contextmanager

@@ -77,13 +77,18 @@ def measured_rates() -> Rates:
 
 
 def read_rate(trajectory: xr.Dataset) -> float:
-    """Read the first rows of every tensor, and give bytes a second."""
+    """Read the first rows of every tensor, of large ones some units, and give bytes a second."""
     tensors = [trajectory.variables[name] for name in tensor_names(trajectory)]
     row_bytes = max(1, sum(variable.nbytes for variable in tensors) // max(1, trajectory.sizes["step"]))
     rows = max(SAMPLE_ROWS, SAMPLE_BYTES // row_bytes)
     started, n_bytes = time.perf_counter(), 0
     for variable in tensors:
-        n_bytes += variable[:rows].values.nbytes
+        units = variable.shape[1] if variable.ndim > 1 else 1
+        unit_bytes = max(1, rows * variable.nbytes // max(1, variable.shape[0] * units))
+        part = slice(0, max(1, SAMPLE_BYTES // unit_bytes))
+        n_bytes += variable[(slice(0, rows), part)[: variable.ndim]].values.nbytes
+        if n_bytes >= 2 * SAMPLE_BYTES:
+            break
     return n_bytes / max(time.perf_counter() - started, 1e-6)
 
 

@@ -12,7 +12,7 @@ from koopscope.fit_tree import fitted_blocks
 from koopscope.hindcast import fitted_rows
 from koopscope.operators import Floats, GramModes
 from koopscope.statistics import Grid, Statistics, choose_window
-from koopscope.statistics.collecting import read_grid
+from koopscope.statistics.gathering import read_grid
 from koopscope.trajectory import validate
 from koopscope.weight_vector import WeightVector
 

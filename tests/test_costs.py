@@ -82,10 +82,10 @@ def test_inspect__step_seconds_that_cannot_be_used(step_seconds):
 
 def test_inspect__holds_while_reading_what_fits_hold():
     from koopscope import costs
-    from koopscope.statistics import reading
+    from koopscope.statistics import strips
 
-    for name in ("BLOCK_BYTES", "BLOCKS_IN_FLIGHT", "CHUNK_ROWS"):
-        assert getattr(costs, name) == getattr(reading, name)
+    for name in ("FEW_BYTES", "PIECE_BYTES", "THREADS_PER_CORE"):
+        assert getattr(costs, name) == getattr(strips, name)
 
 
 def test_rates__pass_through_what_was_measured():

@@ -93,8 +93,8 @@ def test_average__snapshots_are_means_of_rows():
 def test_average__means_are_the_same_for_any_block_of_rows(monkeypatch):
     run = noisy_line()
     whole = koopscope.collect(run, "layer", t2=600, lag=40, average=8).grid
-    monkeypatch.setattr("koopscope.statistics.reading.ROWS_PER_RUN", 4)
-    monkeypatch.setattr("koopscope.statistics.reading.BLOCK_BYTES", 3 * 8 * 5)
+    monkeypatch.setattr("koopscope.statistics.strips.HELD_ROWS", 5)
+    monkeypatch.setattr("koopscope.statistics.strips.PIECE_BYTES", 1)
     parts = koopscope.collect(run, "layer", t2=600, lag=40, average=8).grid
     assert np.array_equal(whole.snapshots, parts.snapshots)
 

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from threadpoolctl import ThreadpoolController
 
-from koopscope.parallel import NUMBERS_PER_POOL, blas_threads_for, single_threaded_blas
+from koopscope.parallel import (
+    NUMBERS_PER_POOL,
+    as_they_come,
+    blas_threads_for,
+    limited_memory,
+    limited_threads,
+    memory_budget,
+    n_cores,
+    one_ahead,
+    single_threaded_blas,
+)
 
 
 def blas_threads():
@@ -29,3 +40,41 @@ def test_single_threaded_blas__inside_itself_gives_the_threads_back_at_the_end()
             assert blas_threads() == {1}
         assert blas_threads() == {1}
     assert blas_threads() == before
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_as_they_come__everything_once_within_the_budget_of_the_caller(threads):
+    def work(number):
+        for part in range(3):
+            yield number, part, memory_budget()
+
+    with limited_memory("5MB"):
+        found = list(as_they_come(work, range(20), threads))
+    assert sorted(found) == [(number, part, 5_000_000) for number in range(20) for part in range(3)]
+
+
+def test_as_they_come__a_failure_ends_the_others():
+    done = []
+
+    def work(number):
+        for part in range(100):
+            if number == 3:
+                raise ValueError("three")
+            done.append((number, part))
+            yield part
+
+    with pytest.raises(ValueError, match="three"):
+        list(as_they_come(work, range(1000), 2))
+    assert len({number for number, _ in done}) < 1000
+
+
+def test_one_ahead__knows_the_budget_of_the_caller():
+    with limited_memory("5MB"):
+        assert list(one_ahead(memory_budget() for _ in range(3))) == [5_000_000] * 3
+
+
+def test_limited_threads__counts_as_cores():
+    before = n_cores()
+    with limited_threads(1):
+        assert n_cores() == 1
+    assert n_cores() == before

@@ -57,6 +57,17 @@ class _CompileListener(event.Listener):
 
 
 @contextmanager
+def limited_kernels(threads: int) -> Iterator[None]:
+    """Keep kernels that are called inside to a few threads."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, before))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+@contextmanager
 def announce_compilation(tell: Callable[[], None]) -> Iterator[None]:
     """Call ``tell`` once, before the first kernel that is not in the on-disk cache is compiled."""
     with event.install_listener("numba:compile", _CompileListener(tell)):

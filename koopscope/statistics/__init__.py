@@ -1,8 +1,10 @@
 """From a trajectory to small statistics, in one pass over the weights.
 
-``windows`` settles which rows count, ``reading`` reads them in blocks, ``grid`` keeps snapshots of them,
-``triangle``, ``gram`` and ``moments`` compress them per group, ``collecting`` puts these together. May
-import the trajectory, partition and kernels; knows nothing of operators.
+``windows`` settles which rows count; ``strips`` reads them strip by strip of columns, of which ``gathering``
+keeps the ``grid`` of snapshots; ``reading`` reads them in blocks of rows, for sums over every pair;
+``triangle``, ``gram`` and ``moments`` compress them per group; ``shares`` and ``distribution`` hand them to
+workers; ``collecting`` puts these together. May import the trajectory, partition and kernels; knows
+nothing of operators.
 """
 
 from koopscope.statistics.collecting import METHODS, BlockStatistics, Statistics, collect

@@ -11,15 +11,17 @@ import numpy.typing as npt
 import xarray as xr
 
 from koopscope.errors import UsageError
-from koopscope.kernels.accelerate import announce_compilation
-from koopscope.parallel import blas_threads_for, limited_memory
+from koopscope.kernels.accelerate import announce_compilation, limited_kernels
+from koopscope.parallel import blas_threads_for, limited_memory, limited_threads, single_threaded_blas
 from koopscope.partition import GroupBlock, Partition
 from koopscope.progress import Listener, listener
-from koopscope.statistics.distribution import Share, collect_shares
+from koopscope.statistics.distribution import collect_shares
+from koopscope.statistics.gathering import read_grid
 from koopscope.statistics.gram import IncrementGrams, increment_grams
 from koopscope.statistics.grid import Grid, GridSums, grid_dtype
 from koopscope.statistics.moments import ROWS_PER_PRODUCT, LaggedMoments, MomentSums
 from koopscope.statistics.reading import Batch, row_blocks
+from koopscope.statistics.shares import Share
 from koopscope.statistics.triangle import PairTriangles, SnapshotTriangles, pair_triangles, snapshot_triangles
 from koopscope.statistics.windows import Window, choose_window
 from koopscope.trajectory import validate
@@ -131,8 +133,8 @@ def collect(
     memory
         Budget in bytes or words such as ``"1GB"``, the default. Results do not depend on it.
     scheduler
-        Address of a dask scheduler, whose workers read a layer each, or ``"local"`` for workers on this
-        machine. Sums may come in another order: equal to about 1e-12.
+        Address of a dask scheduler, whose workers read a share of the weights each, or ``"local"`` for
+        workers on this machine. Sums may come in another order: equal to about 1e-12.
     progress
         ``True`` for lines on stderr, or a listener (see `koopscope.progress`).
 
@@ -220,12 +222,14 @@ def _check_settings(method: str, delays: int, average: int) -> None:
 
 
 def collect_share(share: Share) -> tuple[Grid, list[tuple[GroupBlock, Any]]]:
-    """Collect the statistics of a few layers; what a worker of a cluster runs."""
+    """Collect the statistics of a share of the weights; what a worker of a cluster runs."""
     settings = dict(share.settings)
     # Layers that will be added up need Gram matrices, however few their weights; auto keeps only those.
     if settings.pop("grams"):
         settings["method"], settings["delays"] = AUTO, 1
-    statistics = collect(share.open(), share.partition, **settings)
+    # The other cores are those of other workers.
+    with limited_threads(1), limited_kernels(1), single_threaded_blas():
+        statistics = collect(share.open(), share.partition, **settings)
     return statistics.grid, [(block.block, block.kind) for block in statistics.blocks]
 
 
@@ -237,18 +241,6 @@ def _check_pairs(pairs: str, method: str, delays: int, average: int) -> None:
             "pairs='every' needs method='affine' without delays or averages: moments keep pairs of single "
             "rows, and too few digits for the paper's operator"
         )
-
-
-def read_grid(trajectory: xr.Dataset, weights: WeightVector, window: Window, tell: Listener) -> Grid:
-    """Read the window once and keep the snapshots on its grid."""
-    dtype = grid_dtype(weights, window)
-    steps = trajectory["step"].to_numpy()
-    sums = GridSums(weights, window, steps, dtype, window.grid_rows)
-    batches = [Batch.of(weights, [index]) for index in range(len(weights.tensors))]
-    for (rows,) in row_blocks(trajectory, weights, window, batches, dtype, tell):
-        sums.require_finite(rows)
-        sums.add(rows)
-    return sums.finish()
 
 
 def _read_every_pair(

@@ -1,18 +1,19 @@
-"""The same statistics from many processes: layers are shared out, Gram matrices come back as one sum.
+"""The same statistics from many processes: weights are shared out, Gram matrices come back as one sum.
 
-Every worker opens the recording by itself and runs `collect` on its layers. What comes back is small: the
-snapshots on the grid, and one statistic a group. Where one group holds the whole network, the increment
-Gram of each layer is added to another's on the workers, pair by pair.
+Every worker opens the recording by itself and runs `collect` on its share: some output units of one layer.
+What comes back is small: the snapshots on the grid, and one statistic a group. Groups wider than a share are
+known by their increment Grams, which are added up on the workers, pair by pair.
 """
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from koopscope.errors import UsageError
@@ -21,25 +22,11 @@ from koopscope.partition import GroupBlock, Partition
 from koopscope.progress import Listener
 from koopscope.statistics.gram import IncrementGrams
 from koopscope.statistics.grid import Grid, fingerprint
+from koopscope.statistics.shares import Share, shares_of
 from koopscope.statistics.windows import Window
-from koopscope.trajectory import open_trajectory
 from koopscope.weight_vector import WeightVector
 
-
-@dataclass(frozen=True)
-class Share:
-    """The work of one task: where the recording is, which tensors of it, and how they are grouped."""
-
-    source: str
-    layout: str | None
-    tensors: tuple[str, ...]
-    partition: Partition
-    settings: dict[str, Any]
-
-    def open(self) -> xr.Dataset:
-        """Open the tensors of the share."""
-        names = [glob.escape(name) for name in self.tensors]
-        return open_trajectory(self.source, layout=self.layout, include=names)
+Part = tuple[Grid, list[tuple[GroupBlock, Any]]]
 
 
 def collect_shares(
@@ -49,7 +36,7 @@ def collect_shares(
     partition: Partition,
     window: Window,
     settings: dict[str, Any],
-    collect_share: Callable[[Share], Any],
+    collect_share: Callable[[Share], Part],
     tell: Listener,
 ) -> tuple[Grid, list[tuple[GroupBlock, Any]]]:
     """Run the tasks on a dask cluster and put their statistics together.
@@ -61,35 +48,58 @@ def collect_shares(
     collect_share
         What a worker runs: gives the grid and the blocks of a share.
     """
-    whole = partition.default.name == "network"
-    shares = _shares(trajectory, weights, partition, window, settings)
+    _require_shareable(trajectory, weights, partition, window, settings)
+    network = partition.default.name == "network"
     with dask_client(scheduler) as client:
+        shares = shares_of(trajectory, weights, partition, window, settings, _workers(client))
         done = client.map(collect_share, shares, pure=False)
-        total = None
-        if whole:
-            total = dask_tree(client, add_grams, client.map(network_gram, done, pure=False))
-            done = client.map(only_grid, done, pure=False)
+        sums = {}
+        for group in dict.fromkeys("network" if network else share.layer for share in shares if share.adds):
+            summed = [
+                future
+                for share, future in zip(shares, done, strict=True)
+                if share.adds and (network or share.layer == group)
+            ]
+            sums[group] = dask_tree(client, add_grams, client.map(only_gram, summed, pure=False))
         parts = []
-        for index, future in enumerate(done):
-            tell("collecting layers", index, len(done))
-            parts.append(future.result())
-        tell("collecting layers", len(done), len(done))
-        gram = total.result() if total is not None else None
-    grid = _join_grids(weights, window, trajectory, [part[0] for part in parts])
-    blocks = partition.blocks(weights)
-    if whole:
-        return grid, [(blocks[0], gram)]
-    kinds = [kind for _, found in parts for _, kind in found]
-    return grid, list(zip(blocks, kinds, strict=True))
+        for index, (share, future) in enumerate(zip(shares, done, strict=True)):
+            tell("collecting shares", index, len(done))
+            wanted = client.submit(only_grid, future, pure=False) if share.adds else future
+            parts.append(wanted.result())
+        tell("collecting shares", len(done), len(done))
+        grams = {group: future.result() for group, future in sums.items()}
+    columns = [share.columns(weights) for share in shares]
+    grid = _join_grids(weights, window, trajectory, [part[0] for part in parts], columns)
+    found = []
+    for block in partition.blocks(weights):
+        if block.layer in grams:
+            found.append((block, grams[block.layer]))
+            continue
+        pieces = [
+            (where[part_block.members], kind)
+            for share, where, (_, kinds) in zip(shares, columns, parts, strict=True)
+            if share.layer == block.layer
+            for part_block, kind in kinds
+            if part_block.members.shape[1] == block.members.shape[1]
+        ]
+        found.append((block, _join_groups(block, pieces)))
+    return grid, found
 
 
-def _shares(
+def _workers(client: Any) -> int:
+    """Count the tasks that run at the same time."""
+    threads: dict[str, int] = client.nthreads()
+    return max(1, sum(threads.values()))
+
+
+def _require_shareable(
     trajectory: xr.Dataset,
     weights: WeightVector,
     partition: Partition,
     window: Window,
     settings: dict[str, Any],
-) -> list[Share]:
+) -> None:
+    """Refuse what workers cannot open, and partitions that shares cross."""
     source = str(trajectory.attrs.get("source", ""))
     if trajectory.attrs.get("format") == "memory" or not source:
         raise UsageError("scheduler needs a recording that workers can open themselves, not arrays in memory")
@@ -99,15 +109,6 @@ def _shares(
     wide = 2 * weights.size + 1 > window.n_snapshots - 1 or settings["delays"] > 1
     if network and (settings["method"] == "paper" or not wide):
         raise UsageError("scheduler adds up increment Grams; this fit of the whole network keeps none")
-    layout = str(trajectory.attrs.get("layout") or "") or None
-    settings = {**settings, "t1": window.t1, "t2": window.t2, "lag": window.lag}
-    schemes = dict(partition.per_layer)
-    shares = []
-    for layer, tensors in weights.layers.items():
-        names = tuple(weights.tensors[index].name for index in tensors)
-        grouping = Partition.layer() if network else Partition(schemes.get(layer, partition.default))
-        shares.append(Share(source, layout, names, grouping, {**settings, "grams": network}))
-    return shares
 
 
 def add_grams(one: IncrementGrams, other: IncrementGrams) -> IncrementGrams:
@@ -115,26 +116,54 @@ def add_grams(one: IncrementGrams, other: IncrementGrams) -> IncrementGrams:
     return IncrementGrams(one.products + other.products)
 
 
-def network_gram(part: tuple[Grid, list[tuple[GroupBlock, IncrementGrams]]]) -> IncrementGrams:
+def only_gram(part: Part) -> IncrementGrams:
     """Give the Gram matrix of a share that is one group."""
-    return part[1][0][1]
+    gram: IncrementGrams = part[1][0][1]
+    return gram
 
 
-def only_grid(part: tuple[Grid, Any]) -> tuple[Grid, tuple[()]]:
+def only_grid(part: Part) -> Part:
     """Leave the statistics where they are, and give the grid."""
-    return part[0], ()
+    return part[0], []
 
 
-def _join_grids(weights: WeightVector, window: Window, trajectory: xr.Dataset, grids: list[Grid]) -> Grid:
-    columns = [
-        np.concatenate([weights.flat_indices(index).ravel() for index in tensors])
-        for tensors in weights.layers.values()
-    ]
+def _join_groups(block: GroupBlock, pieces: list[tuple[npt.NDArray[np.int64], Any]]) -> Any:
+    """Put the groups of a block together, each a row of arrays, in the order of the block."""
+    members = np.concatenate([found for found, _ in pieces])
+    order: Any = slice(None)
+    if not np.array_equal(members[:, 0], block.members[:, 0]):
+        order = np.argsort(members[:, 0])[np.argsort(np.argsort(block.members[:, 0]))]
+    assert np.array_equal(members[order], block.members), "shares and partition do not agree on the groups"
+    kinds = [kind for _, kind in pieces]
+    joined = {
+        name: np.concatenate([getattr(kind, name) for kind in kinds])[order]
+        for name, value in vars(kinds[0]).items()
+        if isinstance(value, np.ndarray)
+    }
+    return replace(kinds[0], **joined)
+
+
+def _stretches(where: npt.NDArray[np.int64]) -> Iterator[tuple[slice, slice]]:
+    """Cut places into stretches of neighbours: where each is in the list, and which places they are."""
+    borders = [0, *(np.flatnonzero(np.diff(where) != 1) + 1).tolist(), where.size]
+    for start, stop in pairwise(borders):
+        yield slice(start, stop), slice(int(where[start]), int(where[stop - 1]) + 1)
+
+
+def _join_grids(
+    weights: WeightVector,
+    window: Window,
+    trajectory: xr.Dataset,
+    grids: list[Grid],
+    columns: list[npt.NDArray[np.int64]],
+) -> Grid:
     dtype = np.result_type(*(grid.snapshots.dtype for grid in grids))
     snapshots = np.empty((grids[0].snapshots.shape[0], weights.size), dtype)
     last, slope = np.empty(weights.size), np.empty(weights.size)
     for grid, where in zip(grids, columns, strict=True):
-        snapshots[:, where], last[where], slope[where] = grid.snapshots, grid.last, grid.slope
+        for found, place in _stretches(where):
+            snapshots[:, place] = grid.snapshots[:, found]
+            last[place], slope[place] = grid.last[found], grid.slope[found]
     products = np.sum([grid.increment_products for grid in grids], axis=0)
     steps = trajectory["step"].to_numpy()
     joined = replace(grids[0], weights=weights, window=window, snapshots=snapshots, last=last, slope=slope)

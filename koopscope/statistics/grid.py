@@ -89,24 +89,19 @@ class GridSums:
         grid_rows: npt.NDArray[np.int64],
     ) -> None:
         self._weights, self._window, self._steps, self._rows = weights, window, steps, grid_rows
-        self._snapshots = roomy_zeros(
-            (grid_rows.size, weights.size),
-            dtype,
-            f"a grid of {grid_rows.size} snapshots of {weights.size} weights",
-            "use a larger --lag, a shorter window, or fewer tensors (--include, --exclude)",
-        )
+        self._snapshots = empty_snapshots(weights, grid_rows.size, dtype)
         self._slope = np.zeros(weights.size)
         self._tail_rows = min(OSCILLATION_ROWS, window.last_row - window.first_row + 1)
         self._tails: dict[int, npt.NDArray[Any]] = {}
         self._last = np.empty(weights.size)
         self._products = np.zeros(2)
-        self._times = _TrendTimes.of(steps, window)
+        self._times = TrendTimes.of(steps, window)
         self._trend: dict[int, _LinearTrend] = {}
 
     def add(self, block: RowBlock) -> None:
         """Take what belongs to the grid from a block of rows."""
         columns, window = block.batch.columns, self._window
-        _add_snapshots(self._snapshots[:, columns], block.rows, block.start, self._rows, window.average)
+        add_snapshots(self._snapshots[:, columns], block.rows, block.start, self._rows, window.average)
         trend = self._trend.setdefault(columns.start, _LinearTrend(self._times))
         if block.stop > self._times.first:
             start = max(block.start, self._times.first)
@@ -121,7 +116,7 @@ class GridSums:
             self._slope[columns] = trend.slope()
             tail = self._tails.pop(columns.start)  # kept for one batch at a time
             self._last[columns] = tail[-1]
-            self._products += _increment_products(tail)
+            self._products += increment_products(tail)
         release(self._snapshots)
 
     def finish(self) -> Grid:
@@ -149,8 +144,11 @@ class GridSums:
         for index in block.batch.tensors:
             first = int(self._weights.offsets[index]) - block.batch.columns.start
             slot = self._weights.tensors[index]
-            steps = self._steps[block.start : block.stop]
-            _require_finite(block.rows[:, first : first + slot.size], slot.name, steps)
+            found = first_strange(block.rows[:, first : first + slot.size])
+            if found is not None:
+                row, _, value = found
+                begin = self._window.first_row
+                raise non_finite(slot.name, value, self._steps[begin:], block.start + row - begin)
 
 
 def _look(rows: npt.NDArray[Any]) -> bool:
@@ -160,12 +158,22 @@ def _look(rows: npt.NDArray[Any]) -> bool:
     return all(in_threads(all_finite, np.array_split(rows, n_cores())))
 
 
+def empty_snapshots(weights: WeightVector, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Make room for snapshots, beyond half the memory budget in a temporary file."""
+    return roomy_zeros(
+        (count, weights.size),
+        dtype,
+        f"a grid of {count} snapshots of {weights.size} weights",
+        "use a larger --lag, a shorter window, or fewer tensors (--include, --exclude)",
+    )
+
+
 def grid_dtype(weights: WeightVector, window: Window) -> np.dtype[Any]:
     """Precision of snapshots: float16 is widened, exactly, since kernels know float32 and float64 only."""
     return np.dtype(np.result_type(weights.dtype, np.float32 if window.average == 1 else np.float64))
 
 
-def _add_snapshots(
+def add_snapshots(
     snapshots: npt.NDArray[Any],
     rows: npt.NDArray[Any],
     start: int,
@@ -185,14 +193,15 @@ def _add_snapshots(
 
 
 @dataclass(frozen=True)
-class _TrendTimes:
+class TrendTimes:
     """The end of the window, from row ``first`` on, and its steps about their mean."""
 
     first: int
     centred: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, steps: npt.NDArray[np.int64], window: Window) -> _TrendTimes:
+    def of(cls, steps: npt.NDArray[np.int64], window: Window) -> TrendTimes:
+        """Take the last fifth of the window, or all of it where rows are averaged."""
         # Noise that calls for averaging also calls for the longest line there is.
         share = LINEAR_SHARE if window.average == 1 else 1
         begin = window.t2 - (window.t2 - window.t1) / share
@@ -204,7 +213,7 @@ class _TrendTimes:
 class _LinearTrend:
     """Least-squares slope of every weight over the end of the window, summed block by block."""
 
-    def __init__(self, times: _TrendTimes) -> None:
+    def __init__(self, times: TrendTimes) -> None:
         self._times = times
         self._origin: npt.NDArray[np.float64] = np.empty(0)
         self._sum: npt.NDArray[np.float64] = np.empty(0)
@@ -228,21 +237,27 @@ class _LinearTrend:
         return np.asarray(self._sum / (self._times.centred @ self._times.centred))
 
 
-def _require_finite(rows: npt.NDArray[Any], name: str, steps: npt.NDArray[np.int64]) -> None:
-    finite = np.isfinite(rows)
-    if finite.all():
-        return
-    bad = ~finite.all(axis=1)
-    first = int(np.argmax(bad))
-    value = rows[first][~finite[first]][0]
-    end = f"; end the window before it: --t2 {int(steps[first - 1])}" if first else ""
-    raise NonFiniteError(
-        f"{name} holds {value} at step {int(steps[first])}, inside the window; a diverged run or a damaged "
+def first_strange(rows: npt.NDArray[Any]) -> tuple[int, int, float] | None:
+    """Find the first value that is not finite: its row, its column, and the value."""
+    bad = ~np.isfinite(rows)
+    if not bad.any():
+        return None
+    row = int(np.argmax(bad.any(axis=1)))
+    column = int(np.argmax(bad[row]))
+    return row, column, float(rows[row, column])
+
+
+def non_finite(name: str, value: float, steps: npt.NDArray[np.int64], row: int) -> NonFiniteError:
+    """Say where a value is not finite; ``steps`` begin with that of the first row one could end with."""
+    end = f"; end the window before it: --t2 {int(steps[row - 1])}" if row else ""
+    return NonFiniteError(
+        f"{name} holds {value} at step {int(steps[row])}, inside the window; a diverged run or a damaged "
         f"recording cannot be fitted{end}"
     )
 
 
-def _increment_products(tail: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def increment_products(tail: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Sum squares of increments between rows, and products of consecutive ones."""
     sums = np.zeros(2)
     for start in range(0, tail.shape[1], WEIGHTS_PER_TILE):
         increments = np.diff(tail[:, start : start + WEIGHTS_PER_TILE].astype(np.float64), axis=0)

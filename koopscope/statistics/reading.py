@@ -18,6 +18,7 @@ import xarray as xr
 from koopscope.parallel import memory_budget, one_ahead, require_memory
 from koopscope.progress import Listener
 from koopscope.statistics.windows import Window
+from koopscope.trajectory.lazy import read_into
 from koopscope.weight_vector import WeightVector
 
 ROWS_PER_RUN = 1024
@@ -115,6 +116,33 @@ class RowBlock:
             start = stop
 
 
+class Pace:
+    """Tells how much has been read, how fast, and how long the rest takes.
+
+    Parameters
+    ----------
+    tell
+        Whom it tells.
+    total
+        Bytes there are to read.
+    """
+
+    def __init__(self, tell: Listener, total: int) -> None:
+        """Begin with nothing."""
+        self._tell, self._total, self._done = tell, total, 0
+        self._started = time.perf_counter()
+        tell("reading weights", 0, total)
+
+    def add(self, n_bytes: int) -> None:
+        """Tell that so many more have been read."""
+        self._done += n_bytes
+        seconds = max(time.perf_counter() - self._started, 1e-9)
+        if seconds > 1:
+            left = (self._total - self._done) * seconds / self._done
+            self._tell(f"reading {self._done / seconds / 1e6:.0f} MB/s, {left:.0f} s left", 0, 0)
+        self._tell("reading weights", self._done, self._total)
+
+
 def row_blocks(
     trajectory: xr.Dataset,
     weights: WeightVector,
@@ -130,19 +158,13 @@ def row_blocks(
     """
     n_rows = window.last_row + 1 - window.first_row
     total = n_rows * weights.size * dtype.itemsize
-    done, started = 0, time.perf_counter()
-    tell("reading weights", 0, total)
+    pace = Pace(tell, total)
     found = _read_all(trajectory, weights, window, batches, dtype, overlap)
     if total > BLOCK_BYTES:  # what one block holds is read before a thread has started
         found = one_ahead(found)
     for blocks in found:
         yield blocks
-        done += sum(block.rows.size for block in blocks) * dtype.itemsize
-        seconds = max(time.perf_counter() - started, 1e-9)
-        if seconds > 1:
-            left = (total - done) * seconds / done
-            tell(f"reading {done / seconds / 1e6:.0f} MB/s, {left:.0f} s left", 0, 0)
-        tell("reading weights", done, total)
+        pace.add(sum(block.rows.size for block in blocks) * dtype.itemsize)
 
 
 def _read_all(
@@ -216,7 +238,13 @@ class _BatchReader:
         """Put rows of all tensors side by side."""
         column = 0
         for index, slot in enumerate(self._slots):
-            out[:, column : column + slot.size] = self.tensor(index, start, stop)
+            place = out[:, column : column + slot.size]
+            if index in self._whole:
+                place[...] = self.tensor(index, start, stop)
+            else:
+                read_into(
+                    self._variables[index], slice(start, stop), place.reshape(stop - start, *slot.shape)
+                )
             column += slot.size
 
 

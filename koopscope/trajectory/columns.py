@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koopscope.errors import TrajectoryError
+from koopscope.parallel import memory_budget, n_cores, require_memory
 from koopscope.trajectory.chunks import ChunkError, ChunkGrid
 
 Fetch = Callable[[str, NDArray[np.uint8]], int]
@@ -23,8 +25,9 @@ Key = tuple[slice, ...]
 
 MAX_THREADS = 8
 _FEW_BYTES = 2**18  # less than this is decoded by one thread
-_MAX_KEPT_BYTES = 2**27
-_MAX_KEPT = 2
+_LARGE_BYTES = 2**24  # of a chunk: memory for it is given back
+_MAX_KEPT_BYTES = 2**27  # of one result, and of all small ones together
+_MAX_KEPT = 2  # of any size: one read while the other is worked on
 
 
 class ColumnReader:
@@ -47,8 +50,8 @@ class ColumnReader:
         self._grid = grid
         self._fetch = fetch
 
-    def read(self, key: Key) -> NDArray[Any]:
-        """Read a tuple of slices with positive steps, one an axis.
+    def read(self, key: Key, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Read a tuple of slices with positive steps, one an axis, where one likes: into ``out``.
 
         Raises
         ------
@@ -56,15 +59,20 @@ class ColumnReader:
             Where a chunk is missing or damaged.
         TrajectoryError
             Where the result would not fit into memory.
+        MemoryBudgetError
+            Where a chunk alone is beyond the memory budget.
         """
         parts = [part.indices(length) for part, length in zip(key, self._shape, strict=True)]
         shape = tuple(len(range(*part)) for part in parts)
-        out = _output(shape, self._grid.dtype.newbyteorder("="))
+        out = _output(shape, self._grid.dtype.newbyteorder("=")) if out is None else out
         if not out.size:
             return out
         pieces = _Pieces(parts, self._grid.chunks)
+        if getattr(_local, "decodes", False):
+            self._read_pieces(pieces, out)
+            return out
         few = pieces.at_most * self._grid.nbytes < _FEW_BYTES
-        threads = 1 if few else min(_threads(), pieces.at_most)
+        threads = 1 if few else min(_threads(), pieces.at_most, self._fitting())
         # Never in the calling thread: there Blosc would start threads of its own.
         tasks = [_pool(os.getpid()).submit(self._read_pieces, pieces, out) for _ in range(threads)]
         for task in tasks:
@@ -73,12 +81,24 @@ class ColumnReader:
             task.result()
         return out
 
+    def _fitting(self) -> int:
+        """Count the chunks to decode at the same time: of half the memory budget, and at least one."""
+        n_bytes = self._grid.nbytes + self._grid.max_encoded
+        require_memory(
+            n_bytes,
+            f"decoding a chunk of shape {self._grid.chunks}",
+            "record with fewer rows in a chunk (block_steps=)",
+        )
+        return max(1, memory_budget() // (2 * n_bytes))
+
     def _read_pieces(self, pieces: _Pieces, out: NDArray[Any]) -> None:
         try:
             while (piece := pieces.take()) is not None:
                 self._read_piece(piece, out)
         finally:
             pieces.stop()
+            if self._grid.nbytes > _LARGE_BYTES:
+                _forget_scratch()
 
     def _read_piece(self, piece: tuple[_Crossing, ...], out: NDArray[Any]) -> None:
         grid = self._grid
@@ -185,6 +205,16 @@ class FileFetch:
 _local = threading.local()
 
 
+@contextmanager
+def decoding_here() -> Iterator[None]:
+    """Decode in the calling thread, one of several that read at the same time; not in the main thread."""
+    _local.decodes = True
+    try:
+        yield
+    finally:
+        _local.decodes = False
+
+
 def _scratch(name: str, size: int) -> NDArray[np.uint8]:
     """Give this thread's buffer of a name, as large as was ever asked for."""
     buffer: NDArray[np.uint8] | None = getattr(_local, name, None)
@@ -194,7 +224,14 @@ def _scratch(name: str, size: int) -> NDArray[np.uint8]:
     return buffer[:size]
 
 
-_kept: list[tuple[NDArray[np.uint8], weakref.ref[NDArray[np.uint8]]]] = []
+def _forget_scratch() -> None:
+    for name in ("encoded", "decoded"):
+        if hasattr(_local, name):
+            delattr(_local, name)
+
+
+_Kept = tuple[NDArray[np.uint8], weakref.ref[NDArray[np.uint8]]]
+_kept: list[_Kept] = []
 _kept_lock = threading.Lock()
 
 
@@ -218,18 +255,26 @@ def _output(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         # Over a memoryview, for NumPy to have every view of it refer to this array, and not to `memory`.
         user = np.frombuffer(memory.data, np.uint8, size)
         others = [pair for pair in _kept if pair[0] is not memory]
-        _kept[:] = [(memory, weakref.ref(user)), *others[: _MAX_KEPT - 1]]
+        _kept[:] = _worth_keeping([(memory, weakref.ref(user)), *others])
     return user.view(dtype).reshape(shape)
+
+
+def _worth_keeping(found: list[_Kept]) -> list[_Kept]:
+    """Keep the latest two, and one for each thread that reads as long as they stay small together."""
+    sizes = [memory.size for memory, _ in found]
+    return [
+        pair
+        for index, pair in enumerate(found[: _MAX_KEPT + _threads()])
+        if index < _MAX_KEPT or sum(sizes[: index + 1]) <= _MAX_KEPT_BYTES
+    ]
 
 
 def _threads() -> int:
     """Twice the cores, as some of the threads wait for the disk."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(MAX_THREADS, 2 * cores)
+    return min(MAX_THREADS, 2 * n_cores())
 
 
 @lru_cache(maxsize=1)
 def _pool(process: int) -> ThreadPoolExecutor:
     """Give the threads of this process; the child of a fork has none of its parent's."""
-    return ThreadPoolExecutor(_threads(), thread_name_prefix=f"koopscope-read-{process}")
+    return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=f"koopscope-read-{process}")

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from koopscope.errors import StepError, TrajectoryError, UsageError
 from koopscope.trajectory.layout import resolve
+from koopscope.trajectory.lazy import encoding_of
 from koopscope.trajectory.names import dimension_names
 from koopscope.trajectory.tensor_layout import TensorLayout
 
@@ -138,7 +139,9 @@ def assemble(
         rank = len(tensor.array.shape) - len(run) - 1
         dims = dimension_names(tensor.name, rank, tensor.output_axes, tensor.input_axes, taken)
         taken.update(dims)
-        variables[tensor.name] = xr.Variable((*run, *dims), tensor.array, _tensor_attrs(tensor))
+        every = (*run, *dims)
+        encoding = encoding_of(every, tensor.array)
+        variables[tensor.name] = xr.Variable(every, tensor.array, _tensor_attrs(tensor), encoding)
     for name, values in metrics.items():
         variables[name] = xr.Variable((*run, "step"), np.asarray(values, np.float64), {"role": "metric"})
     attrs = {

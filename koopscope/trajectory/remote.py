@@ -58,7 +58,7 @@ def read_url(url: str, *, layout: str | None, selection: Selection) -> xr.Datase
     variables = dict(local.variables)
     for name, array in stored.items():
         old = local[name].variable
-        variables[name] = xr.Variable(old.dims, _lazy(place, name, array), old.attrs)
+        variables[name] = xr.Variable(old.dims, _lazy(place, name, array), old.attrs, old.encoding)
     names = [*tensor_names(local), *metric_names(local)]
     return xr.Dataset(
         {name: variables[name] for name in names},
@@ -80,4 +80,5 @@ def _lazy(place: Place, name: str, array: StoredArray) -> Any:
         except (ChunkError, OSError) as error:
             raise TrajectoryError(f"{place.url}/{name}: damaged, cannot be read ({error})") from error
 
-    return lazily(read, array.shape if array.runs is None else swapped(array.shape), array.dtype)
+    order = tuple if array.runs is None else swapped
+    return lazily(read, order(array.shape), array.dtype, order(array.grid.chunks))

@@ -69,8 +69,15 @@ class StoredArray:
         self._tail = tail
         self.shape = (committed if tail is None else tail.stop, *shape[1:])
 
-    def read(self, key: tuple[slice, ...]) -> NDArray[Any]:
+    def read(self, key: tuple[slice, ...], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Read a tuple of slices with positive steps, one an axis.
+
+        Parameters
+        ----------
+        key
+            The slices.
+        out
+            Where to put what is read; not used by rows that are still in a journal.
 
         Raises
         ------
@@ -79,7 +86,7 @@ class StoredArray:
         """
         rows = range(*key[0].indices(self.shape[0]))
         try:
-            return self._read(rows, key[1:])
+            return self._read(rows, key[1:], out)
         except (ChunkError, FileNotFoundError) as error:
             newer = self._newer()
             if newer is None:
@@ -88,12 +95,13 @@ class StoredArray:
         except OSError as error:
             raise TrajectoryError(f"{self.path}: cannot be read ({error})") from error
 
-    def _read(self, rows: range, columns: tuple[slice, ...]) -> NDArray[Any]:
+    def _read(self, rows: range, columns: tuple[slice, ...], out: NDArray[Any] | None) -> NDArray[Any]:
         stored = rows[: len(range(rows.start, min(rows.stop, self._committed), rows.step))]
         reader = ColumnReader(self.shape, self.grid, FileFetch(self.path))
         parts = []
         if stored or not rows:
-            parts.append(reader.read((slice(rows.start, stored.stop, rows.step), *columns)))
+            whole = out if len(stored) == len(rows) else None
+            parts.append(reader.read((slice(rows.start, stored.stop, rows.step), *columns), whole))
         if self._tail is not None and len(stored) < len(rows):
             first = rows[len(stored)]
             later = self._tail.read(self.path.name, first, self.shape[1:], self.dtype)

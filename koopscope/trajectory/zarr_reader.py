@@ -134,10 +134,10 @@ def _run_first(array: StoredArray, values: NDArray[Any]) -> NDArray[Any]:
 
 def _lazy(array: StoredArray) -> Any:
     if array.runs is None:
-        return lazily(array.read, array.shape, array.dtype)
+        return lazily(array.read, array.shape, array.dtype, array.grid.chunks, array.read)
 
     def read(key: tuple[slice, ...]) -> NDArray[Any]:
         run, step, *rest = key
         return _run_first(array, array.read((step, run, *rest)))
 
-    return lazily(read, swapped(array.shape), array.dtype)
+    return lazily(read, swapped(array.shape), array.dtype, swapped(array.grid.chunks))

@@ -1,7 +1,9 @@
-"""Recordings larger than memory: python tests/benchmarks/bench_from_disk.py FOLDER [GIGABYTES].
+"""Recordings larger than memory: python tests/benchmarks/bench_from_disk.py FOLDER [GIGABYTES] [PART].
 
-Writes a recording of 4 GB (needs 3 GB of disk), reads and decodes it, fits it node by node, and removes it.
-Every measurement is a process of its own, so that its peak memory is its own; medians of three.
+Writes a recording of 4 GB (needs 3 GB of disk), reads and decodes it, fits it node by node, and removes it;
+or measures on one that is there, where FOLDER is that. PART of a line's name leaves out the others. Every
+measurement is a process of its own, so that its peak memory is its own; medians of three. A fit of 2 000 rows
+comes before, which loads modules and kernels (tests/benchmarks/startup.py measures those) and starts workers.
 """
 
 from __future__ import annotations
@@ -29,8 +31,15 @@ JOBS = {
     "reading and decoding only": READ,
     "fit, default lag": 'koopscope.fit(run, "node", t2=last)',
     "fit, every pair at lag 1": 'koopscope.fit(run, "node", t2=last, lag=1, pairs="every")',
-    "fit, default lag, two dask workers": 'koopscope.fit(run, "node", t2=last, scheduler="local")',
+    "fit, default lag, two dask workers": 'koopscope.fit(run, "node", t2=last, scheduler=address)',
 }
+# Made beforehand, so that the first fit of them has been done with some rows.
+CLUSTER = """
+import distributed
+settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+cluster = distributed.LocalCluster(**settings)
+address = cluster.scheduler_address
+"""
 FRAME = """
 import json, resource, sys, time
 import numpy, koopscope
@@ -38,10 +47,12 @@ from koopscope import collect, fit
 if __name__ == "__main__":
     run = koopscope.open_trajectory(sys.argv[1])
     last = int(run["step"][-1])
+{before}
     begin, cpu = time.perf_counter(), time.process_time()
 {job}
+    seconds = time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(json.dumps([time.perf_counter() - begin, time.process_time() - cpu, peak]))
+    print(json.dumps([seconds, time.process_time() - cpu, peak]))
 """
 
 
@@ -60,24 +71,36 @@ def write(path, gigabytes):
             writer.append(step, {"fc.weight": weight, "fc.bias": bias})
 
 
+def _indented(lines):
+    return "\n".join("    " + line for line in lines.strip().splitlines())
+
+
 def measure(job, path, folder):
     """Run one job in a process of its own."""
     script = folder / "job.py"
-    body = "\n".join("    " + line for line in job.strip().splitlines())
-    script.write_text(FRAME.format(job=body))
+    before = CLUSTER if "address" in job else ""
+    if "fit(" in job:
+        before += job.replace("last", 'int(run["step"][2000])')
+    script.write_text(FRAME.format(job=_indented(job), before=_indented(before or "pass")))
     found = subprocess.run([sys.executable, script, path], check=True, capture_output=True, text=True)
     return json.loads(found.stdout.splitlines()[-1])
 
 
 def main():
     """Run all, in a folder that is removed afterwards."""
-    gigabytes = float(sys.argv[2]) if len(sys.argv) > 2 else 4.0
-    folder = Path(tempfile.mkdtemp(dir=sys.argv[1] if len(sys.argv) > 1 else None))
+    place = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    folder = Path(tempfile.mkdtemp(dir=None if place is None or (place / "zarr.json").exists() else place))
     try:
         path = folder / "run.zarr"
-        write(path, gigabytes)
+        if place is not None and (place / "zarr.json").exists():
+            path = place
+        else:
+            write(path, float(sys.argv[2]) if len(sys.argv) > 2 else 4.0)
         reference = None
+        part = sys.argv[3] if len(sys.argv) > 3 else ""
         for name, job in JOBS.items():
+            if reference and part not in name:
+                continue
             rounds = [measure(job, path, folder) for _ in range(3)]
             seconds, cpu, peak = (statistics.median(column) for column in zip(*rounds, strict=True))
             reference = reference or seconds

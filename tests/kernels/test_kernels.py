@@ -16,6 +16,7 @@ from koopscope.kernels.blocked_r import blocked_r
 from koopscope.kernels.increment_gram import increment_gram
 from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.pair_triangle import pair_triangle
+from koopscope.kernels.row_look import look_at_rows
 from koopscope.kernels.trend_sums import trend_sums
 
 EPS = np.finfo(np.float64).eps
@@ -25,6 +26,32 @@ def walk(n_snapshots, n_weights, dtype, seed=0):
     random = np.random.default_rng(seed)
     path = random.normal(size=(n_snapshots, n_weights)).cumsum(axis=0) * 1e-3
     return (path + random.normal(size=n_weights)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_look_at_rows__sums_for_a_line_whatever_the_cut(dtype):
+    rows = walk(40, 30, dtype)
+    centred, origin = np.linspace(-1, 1, 12), rows[28, 4:24].astype(float)
+    whole, cut = np.zeros(20), np.zeros(20)
+    assert look_at_rows(rows, 3, 4, centred, origin, whole)
+    assert look_at_rows(rows[:30], 3, 4, centred[:2], origin, cut)
+    assert look_at_rows(rows, 30, 4, centred[2:], origin, cut)
+    np.testing.assert_array_equal(cut, whole)
+    _, expected = reference.row_look(rows[:, 4:24], centred, origin)
+    np.testing.assert_allclose(whole, expected, rtol=0, atol=40 * EPS * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_look_at_rows__a_value_that_is_not_finite(dtype, bad):
+    rows = np.full((9, 40), np.finfo(dtype).max, dtype)
+    nothing = np.empty(0), np.zeros(20), np.zeros(20)
+    assert look_at_rows(rows, 2, 10, *nothing)
+    rows[1, 15] = rows[5, 9] = rows[5, 30] = bad  # outside what is looked at
+    assert look_at_rows(rows, 2, 10, *nothing)
+    rows[8, 29] = bad
+    with np.errstate(invalid="ignore"):  # of scalars, where the kernel is not compiled
+        assert not look_at_rows(rows, 2, 10, *nothing)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

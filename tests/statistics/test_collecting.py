@@ -37,7 +37,8 @@ def test_collect__snapshots_are_the_grid_rows():
 
 def test_collect__slope_is_the_least_squares_line_of_the_last_fifth(monkeypatch):
     run = random_run(dtype="float64")
-    monkeypatch.setattr("koopscope.statistics.reading.ROWS_PER_RUN", 4)
+    monkeypatch.setattr("koopscope.statistics.strips.HELD_ROWS", 4)
+    monkeypatch.setattr("koopscope.statistics.strips.PIECE_BYTES", 1)
     grid = koopscope.collect(run, "node", t1=0, t2=100).grid
     steps = run.step.values[40:51]
     values = np.concatenate([run["a.weight"].values.reshape(60, -1), run["a.bias"].values], axis=1)[40:51]
@@ -54,6 +55,8 @@ def test_collect__same_bits_for_any_memory_budget(runs_at_once, pairs, monkeypat
     row_bytes = (7 * 6 + 7 * (pairs == "every")) * 4
     monkeypatch.setattr("koopscope.statistics.reading.BLOCK_BYTES", runs_at_once * 256 * row_bytes)
     monkeypatch.setattr("koopscope.statistics.reading.CHUNK_ROWS", 1)
+    monkeypatch.setattr("koopscope.statistics.strips.HELD_ROWS", 16 * runs_at_once)
+    monkeypatch.setattr("koopscope.statistics.strips.PIECE_BYTES", 1)
     parts = koopscope.collect(run, "node", lag=6, pairs=pairs)
     same_statistics(whole, parts)
 

@@ -12,6 +12,7 @@ import pytest
 import koopscope
 from koopscope.errors import UsageError
 from koopscope.simulation import linear_run
+from koopscope.statistics import shares
 from koopscope.statistics.collecting import collect_share
 
 distributed = pytest.importorskip("distributed", reason="needs dask: pip install 'koopscope[distributed]'")
@@ -44,6 +45,23 @@ def test_collect__on_a_cluster_gives_the_same_numbers(cluster, adadelta, partiti
     for one, other in zip(alone.blocks, shared.blocks, strict=True):
         assert np.array_equal(one.block.members, other.block.members)
         assert type(one.kind) is type(other.kind)
+        for name, expected in vars(one.kind).items():
+            found = getattr(other.kind, name)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("partition", ["node", "quasi-node:3", "weight", "layer", "network"])
+def test_collect__a_large_layer_is_shared_out(cluster, adadelta, partition, monkeypatch):
+    monkeypatch.setattr(shares, "SHARE_BYTES", 1)
+    heard = []
+    alone = koopscope.collect(adadelta, partition)
+    settings = {"scheduler": cluster.scheduler_address, "progress": lambda *event: heard.append(event)}
+    shared = koopscope.collect(adadelta, partition, **settings)
+    parts = max(total for stage, _, total in heard if stage == "collecting shares")
+    assert parts > len({block.block.layer for block in koopscope.collect(adadelta, "layer").blocks})
+    for name in ("snapshots", "last", "slope"):
+        np.testing.assert_array_equal(getattr(shared.grid, name), getattr(alone.grid, name))
+    for one, other in zip(alone.blocks, shared.blocks, strict=True):
         for name, expected in vars(one.kind).items():
             found = getattr(other.kind, name)
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())

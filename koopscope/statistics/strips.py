@@ -1,0 +1,217 @@
+"""A window read strip by strip: a few columns of one tensor from the first row to the last, many at a time.
+
+A thread decodes a piece of its strip and works on it while it is in the cache. Strips are cut where the
+recorded chunks are, whatever the memory budget and the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from koopscope.parallel import as_they_come, memory_budget, n_cores, require_memory
+from koopscope.progress import Listener
+from koopscope.statistics.reading import Pace
+from koopscope.statistics.windows import Window
+from koopscope.trajectory.columns import decoding_here
+from koopscope.weight_vector import WeightVector
+
+STRIP_BYTES = 2**20  # of the rows of a chunk, at least: less takes no longer than the Python between pieces
+PIECE_BYTES = 4 * 2**20  # decoded at once
+UNKNOWN_BYTES = 32 * 2**20  # the same where nobody knows the chunks, and rows must not be decoded twice
+UNKNOWN_ROWS = 64
+HELD_ROWS = 256  # of arrays in memory
+FEW_BYTES = 32 * 2**20  # less is read before threads have started
+HELD_AT_ONCE = 3  # a piece, a chunk it is cut from, and that before it is decoded
+THREADS_PER_CORE = 2  # as some wait for the disk
+MANY_THREADS = 8  # decode as fast on their own as the reader's
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Some columns of one tensor.
+
+    Attributes
+    ----------
+    tensor
+        Index of the tensor.
+    columns
+        Slices along its axes; along its flat order where ``flat``, which arrays in memory are read in.
+    rows
+        Rows that are read at once: whole chunks.
+    shape
+        Lengths along the axes.
+    itemsize
+        Bytes of a weight.
+    n_bytes
+        What reading a piece holds.
+    """
+
+    tensor: int
+    columns: tuple[slice, ...]
+    rows: int
+    flat: bool
+    itemsize: int
+    n_bytes: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths along the axes."""
+        return tuple(part.stop - part.start for part in self.columns)
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive rows of a strip, as ``rows[first_row:, first_column : first_column + strip.size]``.
+
+    Attributes
+    ----------
+    strip
+        Where it lies.
+    start
+        Number, in the recording, of its first row.
+    rows
+        Shape ``(row, weight)``, C-ordered; more rows and columns around it where they lie in memory.
+    first_row, first_column
+        Where the piece begins in ``rows``.
+    """
+
+    strip: Strip
+    start: int
+    rows: npt.NDArray[Any]
+    first_row: int = 0
+    first_column: int = 0
+
+    @property
+    def stop(self) -> int:
+        """Row after the last."""
+        return self.start + int(self.rows.shape[0]) - self.first_row
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """The piece alone, shape ``(row, *strip.shape)``."""
+        columns = slice(self.first_column, self.first_column + self.strip.size)
+        return self.rows[self.first_row :, columns].reshape(-1, *self.strip.shape)
+
+
+def cut_into_strips(trajectory: xr.Dataset, weights: WeightVector) -> list[Strip]:
+    """Cut every tensor along the borders of its chunks."""
+    return [
+        strip
+        for index, slot in enumerate(weights.tensors)
+        for strip in _strips(index, trajectory[slot.name].variable)
+    ]
+
+
+def _strips(tensor: int, variable: xr.Variable) -> Iterator[Strip]:
+    flat = bool(variable._in_memory)
+    shape, item = variable.shape[1:], variable.dtype.itemsize
+    known = variable.encoding.get("preferred_chunks", {})
+    if flat:
+        shape, rows, widths = (math.prod(shape),), HELD_ROWS, [1]
+    elif variable.dims[0] in known:
+        rows = known[variable.dims[0]]
+        lengths = zip(variable.dims[1:], shape, strict=True)
+        widths = [max(1, min(known.get(dim, length), length)) for dim, length in lengths]
+    else:
+        rows, widths = UNKNOWN_ROWS, list(shape)
+    at_once = rows * item * math.prod(widths)
+    for axis in reversed(range(len(shape))):
+        width = widths[axis]
+        widths[axis] = max(1, min(shape[axis], width * max(1, STRIP_BYTES // max(1, at_once))))
+        at_once = at_once // width * widths[axis]
+    row_bytes = max(1, item * math.prod(widths))
+    if flat or variable.dims[0] in known:
+        rows *= max(1, PIECE_BYTES // (row_bytes * rows))
+    else:
+        share = memory_budget() // (2 * HELD_AT_ONCE)
+        rows = max(1, min(share, max(UNKNOWN_BYTES, rows * row_bytes)) // row_bytes)
+    for columns in _cuts(shape, widths):
+        yield Strip(tensor, columns, rows, flat, item, 0 if flat else HELD_AT_ONCE * rows * row_bytes)
+
+
+def _cuts(shape: Sequence[int], widths: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    if not shape:
+        yield ()
+        return
+    for start in range(0, shape[0], max(1, widths[0])):
+        for rest in _cuts(shape[1:], widths[1:]):
+            yield (slice(start, min(start + widths[0], shape[0])), *rest)
+
+
+def read_strips(
+    trajectory: xr.Dataset,
+    weights: WeightVector,
+    window: Window,
+    strips: Sequence[tuple[Strip, Callable[[Piece], bool]]],
+    tell: Listener,
+) -> None:
+    """Read the strips of a window in threads.
+
+    Parameters
+    ----------
+    strips
+        Each with what is called with every piece of it, row by row, and says whether to go on.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If not even one piece fits.
+    """
+    largest = max((strip for strip, _ in strips), key=lambda strip: strip.n_bytes)
+    what = f"{largest.rows} rows of {largest.size} weights of {weights.tensors[largest.tensor].name}"
+    require_memory(
+        largest.n_bytes,
+        f"reading {what} at once",
+        "record with fewer rows in a chunk (block_steps=), or convert it (koopscope convert)",
+    )
+    fitting = max(1, memory_budget() // max(1, 2 * largest.n_bytes))
+    n_rows = window.last_row + 1 - window.first_row
+    total = sum(n_rows * strip.size * strip.itemsize for strip, _ in strips)
+    few = total <= FEW_BYTES
+    threads = 1 if few else min(THREADS_PER_CORE * n_cores(), fitting, len(strips))
+    # Enough of them to decode what they work on while it is in the cache; else the reader has others do it.
+    decoding = decoding_here if 1 < threads >= min(n_cores(), MANY_THREADS) else nullcontext
+
+    def read(job: tuple[Strip, Callable[[Piece], bool]]) -> Iterator[int]:
+        strip, add = job
+        with decoding():
+            for piece in _pieces(trajectory, weights, window, strip):
+                going_on = add(piece)
+                yield (piece.stop - piece.start) * strip.size * strip.itemsize
+                if not going_on:
+                    return
+
+    pace = Pace(tell, total)
+    for n_bytes in as_they_come(read, strips, threads):
+        pace.add(n_bytes)
+
+
+def _pieces(trajectory: xr.Dataset, weights: WeightVector, window: Window, strip: Strip) -> Iterator[Piece]:
+    variable = trajectory[weights.tensors[strip.tensor].name].variable
+    held = variable.values.reshape(variable.shape[0], -1) if strip.flat else None
+    # Kernels know float32 and float64 only; float16 is widened, exactly.
+    dtype = np.result_type(variable.dtype, np.float32)
+    start, end = window.first_row, window.last_row + 1
+    while start < end:
+        stop = min((start // strip.rows + 1) * strip.rows, end)
+        if held is not None and held.flags.c_contiguous and held.dtype == dtype:
+            yield Piece(strip, start, held[:stop], start, strip.columns[0].start)
+        else:
+            part = (slice(start, stop), *strip.columns)
+            rows = np.asarray(variable[part].values) if held is None else held[part]
+            rows = np.ascontiguousarray(rows, dtype)
+            yield Piece(strip, start, rows.reshape(stop - start, strip.size))
+        start = stop

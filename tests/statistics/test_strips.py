@@ -1,0 +1,90 @@
+"""The pass strip by strip: every cut of the window gives the same grid, and what is wrong is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import koopscope
+from koopscope.errors import MemoryBudgetError, NonFiniteError
+from koopscope.parallel import limited_memory
+from koopscope.statistics import strips
+from koopscope.statistics.strips import cut_into_strips
+from koopscope.trajectory import from_arrays
+from koopscope.weight_vector import WeightVector
+
+ROWS = 300
+
+
+@pytest.fixture
+def arrays():
+    random = np.random.default_rng(0)
+    return {
+        "a.weight": random.normal(size=(ROWS, 37, 5)).cumsum(axis=0).astype("float32"),
+        "a.bias": random.normal(size=(ROWS, 37)).cumsum(axis=0).astype("float32"),
+        "b.weight": random.normal(size=(ROWS, 3, 2, 4, 4)).cumsum(axis=0).astype("float64"),
+    }
+
+
+@pytest.fixture
+def store(arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr("koopscope.trajectory.format.TARGET_CHUNK_BYTES", 2**12)  # cuts every tensor
+    path = tmp_path / "run.zarr"
+    with koopscope.TrajectoryWriter(path, layout="torch") as writer:
+        for step in range(ROWS):
+            writer.append(2 * step, {name: values[step] for name, values in arrays.items()})
+    return path
+
+
+def same(one, other):
+    for name in ("snapshots", "last", "slope", "fingerprint"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+    # Summed strip by strip, and strips of arrays in memory are cut elsewhere.
+    np.testing.assert_allclose(one.increment_products, other.increment_products, rtol=1e-13)
+
+
+@pytest.mark.parametrize("settings", [{}, {"lag": 2, "t1": 22, "t2": 590}, {"lag": 20, "average": 7}])
+def test_read_grid__from_disk_as_from_memory(store, arrays, settings, monkeypatch):
+    held = koopscope.collect(from_arrays(2 * np.arange(ROWS), arrays), "node", **settings).grid
+    run = koopscope.open_trajectory(store)
+    same(koopscope.collect(run, "node", **settings).grid, held)
+    monkeypatch.setattr(strips, "STRIP_BYTES", 1)
+    monkeypatch.setattr(strips, "PIECE_BYTES", 1)
+    monkeypatch.setattr(strips, "FEW_BYTES", 0)  # in threads
+    assert len(cut_into_strips(run, WeightVector.of(run))) > 6
+    same(koopscope.collect(run, "node", **settings).grid, held)
+
+
+def test_read_grid__of_a_file_without_known_chunks_in_threads(adam, monkeypatch):
+    monkeypatch.setattr(strips, "FEW_BYTES", 0)
+    monkeypatch.setattr(strips, "UNKNOWN_BYTES", 1)
+    same(koopscope.collect(adam, "node").grid, koopscope.collect(adam.compute(), "node").grid)
+
+
+@pytest.mark.parametrize("few", [0, 2**30])
+def test_read_grid__first_value_not_finite_whichever_thread_finds_one(few, store, arrays, monkeypatch):
+    monkeypatch.setattr(strips, "STRIP_BYTES", 1)
+    monkeypatch.setattr(strips, "FEW_BYTES", few)
+    run = koopscope.open_trajectory(store).load()
+    for row, unit in ((200, 2), (130, 30), (131, 1)):
+        run["a.weight"][row, unit, 3] = np.inf
+    run["a.bias"][5, 1] = np.nan
+    with pytest.raises(NonFiniteError, match=r"a\.weight holds inf at step 260, .*--t2 258"):
+        koopscope.collect(run, "node")
+
+
+def test_read_grid__a_chunk_beyond_the_budget_is_refused_before_it_is_decoded(tmp_path):
+    path = tmp_path / "run.zarr"
+    weight = np.random.default_rng(0).normal(size=(100, 16)).astype("float32")
+    with koopscope.TrajectoryWriter(path, layout="torch", block_steps=100_000) as writer:
+        for step in range(100):
+            writer.append(step, {"a.weight": weight[step, None]})
+    run = koopscope.open_trajectory(path)
+    koopscope.collect(run, "layer")
+    with pytest.raises(MemoryBudgetError, match=r"100000 rows of 16 weights of a\.weight.*block_steps="):
+        koopscope.collect(run, "layer", memory="10MB")
+    with (
+        limited_memory("10MB"),
+        pytest.raises(MemoryBudgetError, match=r"a chunk of shape \(100000, 1, 16\)"),
+    ):
+        koopscope.inspect(path)
