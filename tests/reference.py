@@ -27,11 +27,6 @@ def blocked_r(matrix):
     return matrix.T @ matrix
 
 
-def all_finite(values):
-    """Whether no value is NaN or infinite."""
-    return bool(np.isfinite(values).all())
-
-
 def trend_sums(rows, times, origin):
     """Sum over rows of centred times times how far the weights are from their origin."""
     return times @ (rows.astype(np.float64) - origin)

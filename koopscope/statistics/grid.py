@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from koopscope.errors import NonFiniteError
 from koopscope.kernels.accelerate import whole_rows
-from koopscope.kernels.all_finite import all_finite
 from koopscope.kernels.trend_sums import trend_sums
 from koopscope.parallel import in_threads, n_cores
 from koopscope.statistics.reading import RowBlock
@@ -139,7 +138,7 @@ class GridSums:
         NonFiniteError
             If a weight is NaN or infinite; names the tensor and the first such step.
         """
-        if _look(block.rows) if total is None else np.isfinite(total):
+        if np.isfinite(block.rows).all() if total is None else np.isfinite(total):
             return
         for index in block.batch.tensors:
             first = int(self._weights.offsets[index]) - block.batch.columns.start
@@ -149,13 +148,6 @@ class GridSums:
                 row, _, value = found
                 begin = self._window.first_row
                 raise non_finite(slot.name, value, self._steps[begin:], block.start + row - begin)
-
-
-def _look(rows: npt.NDArray[Any]) -> bool:
-    """Tell whether all values are finite: limited by memory, so that one thread takes longer than two."""
-    if rows.nbytes <= THREAD_BYTES:
-        return all_finite(rows)
-    return all(in_threads(all_finite, np.array_split(rows, n_cores())))
 
 
 def empty_snapshots(weights: WeightVector, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -11,7 +11,6 @@ import reference
 
 import koopscope
 from koopscope.kernels.accelerate import whole_rows
-from koopscope.kernels.all_finite import all_finite
 from koopscope.kernels.blocked_r import blocked_r
 from koopscope.kernels.increment_gram import increment_gram
 from koopscope.kernels.lagged_moments import lagged_moments
@@ -142,23 +141,6 @@ def test_lagged_moments__equals_twin(n_groups, d, stride, split):
     np.testing.assert_allclose(found, np.where(upper, expected[:, starts, starts], 0.0), **tolerance)
     np.testing.assert_allclose(products[:, 1, :d, :d], expected[:, starts, d + 1 :], **tolerance)
     np.testing.assert_allclose(totals[:, :d], expected[:, 0, starts], **tolerance)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("size", [1, 3, 4, 71])
-def test_all_finite__finds_every_value_that_is_not(dtype, size):
-    largest, smallest = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
-    values = np.resize(np.array([largest, -largest, smallest, -0.0], dtype), (2, size))
-    around = np.full((2, size + 3), np.nan, dtype)  # rows that are cut from wider ones
-    assert all_finite(values) is reference.all_finite(values) is True
-    for row, place in np.ndindex(values.shape):
-        for bad in (np.nan, -np.nan, np.inf, -np.inf):
-            spoilt = values.copy()
-            around[:, 2 : size + 2] = values
-            assert all_finite(around[:, 2 : size + 2])
-            spoilt[row, place] = around[row, 2 + place] = bad
-            assert all_finite(spoilt) is reference.all_finite(spoilt) is False
-            assert not all_finite(around[:, 2 : size + 2])
 
 
 def test_whole_rows__of_any_layout_has_the_rows_in_its_first_columns():
