@@ -106,15 +106,6 @@ class RowBlock:
         """Row after the last."""
         return self.start + int(self.rows.shape[0])
 
-    def runs(self, first: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        """Give the runs of the block from a row on, each with its first row."""
-        length = self.batch.rows_per_run
-        start = max(first, self.start)
-        while start < self.stop:
-            stop = min((start // length + 1) * length, self.stop)
-            yield start, self.rows[start - self.start : stop - self.start]
-            start = stop
-
 
 class Pace:
     """Tells how much has been read, how fast, and how long the rest takes.
