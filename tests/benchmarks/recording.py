@@ -16,6 +16,7 @@ import numpy as np
 from koopscope import TrajectoryWriter
 
 MLP = (784, 256, 256, 10)
+BLOCK = 64  # rows
 
 
 def layers(widths):
@@ -69,113 +70,86 @@ def folding(folder, rows=256):
     shutil.rmtree(folder / "fold.zarr")
 
 
-def training(folder, every, steps, record):
-    """Train a real MLP; give seconds of the loop, and those spent in recording."""
-    import torch
+class Training:
+    """A real MLP in training."""
 
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(
-        *(
-            module
-            for n_in, n_out in itertools.pairwise(MLP)
-            for module in (torch.nn.Linear(n_in, n_out), torch.nn.ReLU())
+    def __init__(self):
+        import torch
+
+        torch.manual_seed(0)
+        self._torch = torch
+        self._net = torch.nn.Sequential(
+            *(
+                module
+                for n_in, n_out in itertools.pairwise(MLP)
+                for module in (torch.nn.Linear(n_in, n_out), torch.nn.ReLU())
+            )
         )
+        self._optimizer = torch.optim.SGD(self._net.parameters(), lr=0.01)
+        self._images, self._labels = torch.randn(128, MLP[0]), torch.randint(0, MLP[-1], (128,))
+        self._steps = itertools.count()
+
+    def run(self, every, keep):
+        """Train for as many steps as make a block of rows; give its seconds, and those of each call."""
+        calls, begin = [], time.perf_counter()
+        for _ in range(BLOCK * every):
+            self._optimizer.zero_grad()
+            self._torch.nn.functional.cross_entropy(self._net(self._images), self._labels).backward()
+            self._optimizer.step()
+            step = next(self._steps)
+            if step % every == 0:
+                start = time.perf_counter()
+                keep(step, dict(self._net.named_parameters()))
+                calls.append(time.perf_counter() - start)
+        return time.perf_counter() - begin, calls
+
+
+def training_loops(folder, every, cycles):
+    """Compare stretches of one training that record nothing, to a plain file, and with koopscope, in turns.
+
+    A stretch is a block of rows. One that is recorded and not timed comes before one that is, so that the
+    latter has the folding of a whole block beside it.
+    """
+    training, rounds = Training(), {kind: [] for kind in ("nothing", "plain file", "append()")}
+    writer = TrajectoryWriter(folder / "mlp.zarr", layout="torch", block_steps=BLOCK)
+    with writer, (folder / "plain.bin").open("wb", buffering=0) as file:
+
+        def write(_, tensors):
+            for tensor in tensors.values():
+                file.write(tensor.detach().numpy().data)
+
+        keeping = {"nothing": lambda *_: None, "plain file": write, "append()": writer.append}
+        training.run(every, writer.append)  # makes the store
+        for cycle in range(cycles):
+            # The other way round every second time: what the machine does meanwhile favours none.
+            for kind in list(rounds)[:: 1 if cycle % 2 else -1]:
+                if kind == "append()":
+                    training.run(every, writer.append)
+                rounds[kind].append(training.run(every, keeping[kind]))
+                writer.commit()
+    tell(every, rounds)
+    shutil.rmtree(folder / "mlp.zarr")
+    (folder / "plain.bin").unlink()
+
+
+def tell(every, rounds):
+    """Print how much slower the stretches were, and what a call took."""
+    alone = np.array([seconds for seconds, _ in rounds.pop("nothing")])
+    steps = BLOCK * every
+    print(
+        f"MLP {':'.join(map(str, MLP))}, every={every}: a step takes {np.median(alone) / steps * 1e6:.0f} us"
     )
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-    images, labels = torch.randn(128, MLP[0]), torch.randint(0, MLP[-1], (128,))
-    begin, inside = time.perf_counter(), []
-    with record(folder, every) as keep:
-        for step in range(steps):
-            optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(net(images), labels)
-            loss.backward()
-            optimizer.step()
-            start = time.perf_counter()
-            keep(step, dict(net.named_parameters()))
-            inside.append(time.perf_counter() - start)
-        seconds = time.perf_counter() - begin
-    return seconds, inside[1:]
-
-
-class Nothing:
-    """Records nothing: what the loop takes by itself."""
-
-    def __init__(self, folder, every):
-        self._every = every
-        self._open(folder)
-
-    def _open(self, folder):
-        pass
-
-    def _keep(self, step, tensors):
-        pass
-
-    def __enter__(self):
-        return lambda step, tensors: None if step % self._every else self._keep(step, tensors)
-
-    def __exit__(self, *_):
-        pass
-
-
-class PlainFile(Nothing):
-    """Writes the same bytes to one file."""
-
-    def _open(self, folder):
-        self._path = folder / "plain.bin"
-        self._file = self._path.open("wb", buffering=0)
-
-    def _keep(self, step, tensors):
-        for tensor in tensors.values():
-            self._file.write(tensor.detach().numpy().data)
-
-    def __exit__(self, *_):
-        self._file.close()
-        self._path.unlink()
-
-
-class Recording(Nothing):
-    """Records with koopscope; closing is not timed."""
-
-    def _open(self, folder):
-        self._path = folder / "mlp.zarr"
-        self._writer = TrajectoryWriter(self._path, layout="torch")
-
-    def _keep(self, step, tensors):
-        self._writer.append(step, tensors)
-
-    def __exit__(self, *_):
-        self._writer.close()
-        shutil.rmtree(self._path)
-
-
-def training_loops(folder, every, steps, repeats):
-    """Compare loops that record nothing, to a plain file, and with koopscope: in turns, each with its own."""
-    kinds = (Nothing, PlainFile, Recording)
-    seconds, inside = {kind: [] for kind in kinds}, {kind: [] for kind in kinds}
-    for repeat in range(repeats):
-        # The other way round every second time: what the machine does meanwhile favours none.
-        for kind in kinds if repeat % 2 else kinds[::-1]:
-            took, calls = training(folder, every, steps, kind)
-            seconds[kind].append(took)
-            inside[kind].append(calls[every - 1 :: every])
-    alone = np.array(seconds[Nothing])
-    step = np.median(alone) / steps * 1e6
-    print(f"MLP {':'.join(map(str, MLP))}, every={every}: a step takes {step:.0f} us")
-    for kind in kinds[1:]:
-        slower = (np.array(seconds[kind]) / alone - 1) * 100
+    calls = {kind: np.array([each for _, each in runs]) * 1e6 for kind, runs in rounds.items()}
+    for kind, runs in rounds.items():
+        slower = (np.array([seconds for seconds, _ in runs]) / alone - 1) * 100
         low, middle, high = np.quantile(slower, (0.25, 0.5, 0.75))
-        calls = np.concatenate(inside[kind]) * 1e6
-        share = calls.sum() / 1e6 / alone.sum() * 100
         print(
-            f"    {kind.__name__:9} loop {middle:+6.1f} % (quartiles {low:+.1f} to {high:+.1f}), in calls "
-            f"{share:.1f} %; call median {np.median(calls):.0f} us, mean {calls.mean():.0f} us"
+            f"    {kind:10} {middle:+6.1f} % (quartiles {low:+.1f} to {high:+.1f}); call median "
+            f"{np.median(calls[kind]):.0f} us, mean {calls[kind].mean():.0f} us"
         )
-    ratios = [
-        [of(one) / of(other) for one, other in zip(inside[Recording], inside[PlainFile], strict=True)]
-        for of in (np.median, np.mean)
-    ]
-    median, mean = (float(np.median(values)) for values in ratios)
-    print(f"    append() against the plain file: median {median:.2f} x, mean {mean:.2f} x")
+    for name, of in (("median", np.median), ("mean", np.mean)):
+        ratios = of(calls["append()"], axis=1) / of(calls["plain file"], axis=1)
+        print(f"    append() against the plain file, {name} of a stretch: {np.median(ratios):.2f} x")
 
 
 def main():
@@ -188,9 +162,8 @@ def main():
         append_and_fold(place, (128, 128, 26), 1500)
         append_and_fold(place, (1000, 900, 110), 300)
         folding(place)
-        # Several blocks, so that folding is part of the loop, and files are used again.
-        training_loops(place, every=25, steps=25 * 64 * 3, repeats=4)
-        training_loops(place, every=1, steps=64 * 6, repeats=9)
+        training_loops(place, every=25, cycles=8)
+        training_loops(place, every=1, cycles=24)
     finally:
         shutil.rmtree(place)
 
