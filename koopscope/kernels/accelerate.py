@@ -34,12 +34,17 @@ def whole_rows(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
     Columns past those of ``rows`` must not be read: those of the last row may lie outside the memory.
     """
-    itemsize, step = rows.itemsize, rows.strides[0]
-    if rows.flags.c_contiguous or rows.shape[0] < 2:
+    if rows.flags.c_contiguous or rows.shape[0] < 2 or not are_cut_from_wider(rows):
         return np.ascontiguousarray(rows)
-    if rows.strides[1] != itemsize or step % itemsize or step < rows.shape[1] * itemsize:
-        return np.ascontiguousarray(rows)
-    return np.lib.stride_tricks.as_strided(rows, (rows.shape[0], step // itemsize), rows.strides)
+    width = rows.strides[0] // rows.itemsize
+    return np.lib.stride_tricks.as_strided(rows, (rows.shape[0], width), rows.strides)
+
+
+def are_cut_from_wider(rows: npt.NDArray[Any]) -> bool:
+    """Tell whether rows lie in memory one after another, whatever is between them."""
+    step = rows.strides[0]
+    joined = rows.strides[1] == rows.itemsize and step >= rows.shape[1] * rows.itemsize
+    return bool(joined and step % rows.itemsize == 0)
 
 
 class _CompileListener(event.Listener):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from koopscope.kernels.accelerate import are_cut_from_wider, whole_rows
 from koopscope.parallel import as_they_come, memory_budget, n_cores, require_memory
 from koopscope.progress import Listener
 from koopscope.statistics.reading import Pace
@@ -207,8 +208,8 @@ def _pieces(trajectory: xr.Dataset, weights: WeightVector, window: Window, strip
     start, end = window.first_row, window.last_row + 1
     while start < end:
         stop = min((start // strip.rows + 1) * strip.rows, end)
-        if held is not None and held.flags.c_contiguous and held.dtype == dtype:
-            yield Piece(strip, start, held[:stop], start, strip.columns[0].start)
+        if held is not None and are_cut_from_wider(held) and held.dtype == dtype:
+            yield Piece(strip, start, whole_rows(held[:stop]), start, strip.columns[0].start)
         else:
             part = (slice(start, stop), *strip.columns)
             rows = np.asarray(variable[part].values) if held is None else held[part]

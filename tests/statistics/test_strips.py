@@ -55,6 +55,25 @@ def test_read_grid__from_disk_as_from_memory(store, arrays, settings, monkeypatc
     same(koopscope.collect(run, "node", **settings).grid, held)
 
 
+@pytest.mark.parametrize("bad", [None, np.nan])
+def test_read_grid__of_arrays_that_are_cut_from_one(arrays, bad):
+    """What lies beside a tensor is neither copied nor looked at."""
+    cut = {}
+    for name, values in arrays.items():
+        wide = np.full((ROWS, values[0].size + 9), np.nan, values.dtype)
+        wide[:, 4:-5] = values.reshape(ROWS, -1)
+        cut[name] = wide[:, 4:-5].reshape(values.shape)
+        assert np.shares_memory(cut[name], wide)
+    steps = np.arange(ROWS)
+    if bad is not None:
+        cut["a.bias"][-1, -1] = bad
+        with pytest.raises(NonFiniteError, match=rf"a\.bias.*{ROWS - 1}"):
+            koopscope.collect(from_arrays(steps, cut), "node", t2=ROWS - 1)
+        return
+    held = koopscope.collect(from_arrays(steps, arrays), "node", t2=ROWS - 1).grid
+    same(koopscope.collect(from_arrays(steps, cut), "node", t2=ROWS - 1).grid, held)
+
+
 def test_read_grid__of_a_file_without_known_chunks_in_threads(adam, monkeypatch):
     monkeypatch.setattr(strips, "FEW_BYTES", 0)
     monkeypatch.setattr(strips, "UNKNOWN_BYTES", 1)
