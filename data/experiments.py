@@ -120,7 +120,7 @@ def script(net: str, name: str) -> ModuleType:
 
 def recordings(experiment: Experiment, options: argparse.Namespace) -> list[Path]:
     """Find the recordings of the seeds asked for; train those sets that are not there."""
-    seeds = options.seeds or ("100:125" if experiment.net == "oscillator" else "100:105")
+    seeds = options.seeds or ("200:225" if experiment.net == "oscillator" else "100:105")
     first, stop = (int(part) for part in seeds.split(":"))
     folder = options.runs / experiment.folder
     stem = experiment.options[1] if experiment.net == "oscillator" else "mnist"

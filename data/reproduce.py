@@ -182,7 +182,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--digits", type=Path, default=Path("mnist.npz"), help="the digits; see mnist/train.py"
     )
-    parser.add_argument("--seeds", help="first:last+1 [default: 100:125, or 100:105 of the digits]")
+    parser.add_argument("--seeds", help="first:last+1 [default: 200:225, or 100:105 of the digits]")
     parser.add_argument("--sets", nargs="+", help="only these of the sets [default: all of the table]")
     parser.add_argument("--keep", type=Path, help="folder of fitted tables; those that are there serve again")
     parser.add_argument("--out", type=Path, default=Path(), help="folder for figures")
