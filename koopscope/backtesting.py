@@ -100,6 +100,7 @@ def backtest(
     ('affine', 200)
     """
     tell = listener(progress)
+    _require_sense(lead, tolerance)
     if isinstance(trajectory, Statistics):
         statistics = trajectory
     else:
@@ -111,8 +112,7 @@ def backtest(
 
 def judge(statistics: Statistics, *, lead: int | None, tolerance: float, tell: Listener) -> Verdict:
     """Run the race on collected statistics."""
-    if not 0 < tolerance < 1:
-        raise UsageError(f"tolerance is a relative error and must lie between 0 and 1, got {tolerance}")
+    _require_sense(lead, tolerance)
     window = statistics.grid.window
     leads = _leads(window.n_snapshots, window.lag, lead)
     names, grams = raced_grams(statistics)
@@ -122,6 +122,13 @@ def judge(statistics: Statistics, *, lead: int | None, tolerance: float, tell: L
     winner = race.candidates[race.chosen]
     table = _table(statistics, race, names, tolerance)
     return Verdict(race.fits, names[winner.partition], winner.multiple * window.lag, table, race.forecasts)
+
+
+def _require_sense(lead: int | None, tolerance: float) -> None:
+    if not 0 < tolerance < 1:
+        raise UsageError(f"tolerance is a relative error and must lie between 0 and 1, got {tolerance}")
+    if lead is not None and lead < 1:
+        raise UsageError(f"lead must be at least 1 training step, got {lead}")
 
 
 def raced_grams(statistics: Statistics) -> tuple[list[str], list[Floats]]:
@@ -143,8 +150,6 @@ def _leads(n_snapshots: int, lag: int, lead: int | None) -> npt.NDArray[np.int64
             f"a backtest divides the window, and {n_snapshots} snapshots are too few; use a longer window "
             "(--t1, --t2) or a fixed --method"
         )
-    if lead is not None and lead < 1:
-        raise UsageError(f"lead must be at least 1 training step, got {lead}")
     target = largest if lead is None else min(largest, max(1, round(lead / lag)))
     # Even numbers: between multiples of its lag a fit of two base lags is interpolated.
     even = 2 * np.round(target * np.array(LEAD_SHARES[:-1]) / 2)
