@@ -104,9 +104,10 @@ def collect(
 ) -> Statistics:
     """Read the window of a trajectory once and keep the statistics that operators are solved from.
 
-    The recording is read in blocks of rows, one ahead of the computation. Groups with fewer weights than
-    pairs keep the R factor of their pairs; wider groups keep the Gram
-    matrix of their increments (``affine``) or the R factor of their snapshots (``paper``).
+    The recording is read by threads, strip by strip of columns; with ``pairs="every"`` in blocks of rows, one
+    ahead of the computation. Groups with fewer weights than pairs keep the R factor of their pairs; wider
+    groups keep the Gram matrix of their increments (``affine``) or the R factor of their snapshots
+    (``paper``).
 
     Parameters
     ----------

@@ -21,8 +21,6 @@ from koopscope.statistics.windows import Window
 from koopscope.trajectory.lazy import read_into
 from koopscope.weight_vector import WeightVector
 
-ROWS_PER_RUN = 1024
-RUN_BYTES = 4 * 2**20  # a run of a large tensor has fewer rows
 BLOCK_BYTES = 32 * 2**20  # a block that is read at once: more gains nothing
 CHUNK_ROWS = 64  # rows of a chunk as koopscope records large tensors; fewer would decode it again
 BLOCKS_IN_FLIGHT = 3  # one computed on, one read ahead, and what decoding and widening take
@@ -47,13 +45,9 @@ class Batch:
     rows_per_run: int
 
     @classmethod
-    def of(cls, weights: WeightVector, tensors: Sequence[int], rows_per_run: int | None = None) -> Batch:
-        """Settle the runs of some tensors."""
+    def of(cls, weights: WeightVector, tensors: Sequence[int], rows_per_run: int) -> Batch:
+        """Find the place of some tensors."""
         columns = slice(int(weights.offsets[tensors[0]]), int(weights.offsets[tensors[-1] + 1]))
-        if rows_per_run is None:
-            row_bytes = max(1, (columns.stop - columns.start) * weights.dtype.itemsize)
-            fitting = max(1, RUN_BYTES // row_bytes)
-            rows_per_run = min(ROWS_PER_RUN, 1 << (fitting.bit_length() - 1))
         return cls(tuple(tensors), columns, rows_per_run)
 
     def pieces(self, weights: WeightVector) -> list[Batch]:

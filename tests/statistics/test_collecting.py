@@ -50,7 +50,6 @@ def test_collect__slope_is_the_least_squares_line_of_the_last_fifth(monkeypatch)
 @pytest.mark.parametrize("runs_at_once", [1, 3, 7])
 def test_collect__same_bits_for_any_memory_budget(runs_at_once, pairs, monkeypatch):
     run = random_run(n_rows=2000)
-    monkeypatch.setattr("koopscope.statistics.reading.ROWS_PER_RUN", 256)
     whole = koopscope.collect(run, "node", lag=6, pairs=pairs)
     row_bytes = (7 * 6 + 7 * (pairs == "every")) * 4
     monkeypatch.setattr("koopscope.statistics.reading.BLOCK_BYTES", runs_at_once * 256 * row_bytes)
