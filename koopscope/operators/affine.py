@@ -82,4 +82,5 @@ def solve_affine(
         drift=drift,
         pairs_now=now,
         pairs_next=following,
+        directions=directions,
     )
