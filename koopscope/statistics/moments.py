@@ -90,8 +90,8 @@ class MomentSums:
         rows = pieces[0]
         rest = pieces[1] if len(pieces) > 1 else np.empty((rows.shape[0], 0), rows.dtype)
         if self._head is None:
-            self._head = columns_of(rows[: self._stride], rest[: self._stride], self._columns)
-        self._tail = columns_of(rows[-self._stride :], rest[-self._stride :], self._columns)
+            self._head = self._members_of(rows[: self._stride], rest[: self._stride])
+        self._tail = self._members_of(rows[-self._stride :], rest[-self._stride :])
         add, columns = blas_moments, self._columns
         if columns.shape[1] <= KERNEL_MEMBERS:
             add, split = lagged_moments, rows.shape[1]
@@ -105,6 +105,10 @@ class MomentSums:
             add(rows[part], rest[part], columns, self._head[0], self._stride, end + begin, *sums, n_cores())
             begin += count
         self._pairs += rows.shape[0] - self._stride
+
+    def _members_of(self, rows: npt.NDArray[Any], rest: npt.NDArray[Any]) -> Floats:
+        """Pick the members of every group from a few rows, shape ``(row, group, member)``."""
+        return np.concatenate([rows, rest], axis=1)[:, self._columns].astype(np.float64)
 
     @property
     def total(self) -> float:
