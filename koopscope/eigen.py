@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from koopscope.kernels.mode_figures import mode_figures
 from koopscope.operators import Floats, Operators, in_batches
 
 Complex = npt.NDArray[np.complex128]
 
+KERNEL_STATES = 32  # more deserve matrix products
 WEIGHTS_PER_TILE = 2**15  # of a group whose modes are lifted at a time
 
 
@@ -51,33 +53,40 @@ def decompose(operators: Operators) -> Modes:
 
 
 def _decompose(operators: Operators) -> Modes:
-    finite = np.asarray(np.isfinite(operators.operator).all(axis=(1, 2)))
-    safe = np.where(finite[:, None, None], operators.operator, 0.0)
-    values, right = np.linalg.eig(safe)
-    order = np.lexsort((-values.imag, -np.abs(values)), axis=-1)
-    values = np.take_along_axis(values, order, axis=1).astype(np.complex128)
-    right = np.take_along_axis(right, order[:, None, :], axis=2).astype(np.complex128)
-    left = _inverse(right)  # rows are left eigenvectors
-    residual = _residuals(operators, values, left)
-    share = np.einsum("gms,gs->gm", left, operators.displacement)
-    amplitude = np.abs(share) * _lengths(operators.basis, right)
-    real = np.arange(values.shape[1]) < operators.rank[:, None]
-    real &= finite[:, None]
-    return Modes(
-        eigenvalue=np.where(real, values, np.nan),
-        residual=np.where(real, residual, np.nan),
-        amplitude=np.where(real, amplitude, np.nan),
+    """Compute the modes of a batch, within the kept directions where the operators act on no others."""
+    acting, inside = operators.operator, operators.directions
+    if inside is not None:
+        acting = np.ascontiguousarray(inside.swapaxes(1, 2)) @ acting @ inside
+    finite = np.isfinite(acting).all(axis=(1, 2))
+    n_groups, width = acting.shape[:2]
+    sizes = np.where(finite, width if inside is None else operators.rank, 0)
+    values = np.full((n_groups, width), np.nan, np.complex128)
+    residual, amplitude = np.full((n_groups, width), np.nan), np.full((n_groups, width), np.nan)
+    for size in np.unique(sizes[sizes > 0]):
+        groups = np.flatnonzero(sizes == size)
+        found, right = np.linalg.eig(acting[groups, :size, :size])
+        found, right = found.astype(np.complex128), right.astype(np.complex128)
+        left = _inverse(right)  # rows are left eigenvectors
+        values[groups, :size] = found
+        residual[groups, :size], share = _figures(operators, groups, found, left)
+        amplitude[groups, :size] = share * _lengths(operators.basis, groups, right)
+    order = np.lexsort((-values.imag, -np.abs(values)), axis=-1)  # NaN last
+    real = np.arange(width) < operators.rank[:, None]
+    values, residual, amplitude = (
+        np.where(real, np.take_along_axis(part, order, axis=1), np.nan)
+        for part in (values, residual, amplitude)
     )
+    return Modes(values, residual, amplitude)
 
 
-def _lengths(basis: Floats | None, right: Complex) -> Floats:
+def _lengths(basis: Floats | None, groups: npt.NDArray[np.int64], right: Complex) -> Floats:
     """Lengths of eigenvectors in units of the weights, shape ``(group, mode)``."""
     if basis is None:
         return np.asarray(np.linalg.norm(right, axis=1))
     d = basis.shape[1]
-    squares = np.zeros((basis.shape[0], right.shape[2]))
+    squares = np.zeros((groups.size, right.shape[2]))
     for start in range(0, d, WEIGHTS_PER_TILE):  # a lifted mode is complex: twice the basis
-        lifted = basis[:, start : start + WEIGHTS_PER_TILE] @ right
+        lifted = basis[groups, start : start + WEIGHTS_PER_TILE] @ right
         squares += np.sum(lifted.real**2 + lifted.imag**2, axis=1)
     return np.sqrt(squares)
 
@@ -102,13 +111,25 @@ def _inverse(vectors: Complex) -> Complex:
     try:
         return np.asarray(np.linalg.inv(vectors))
     except np.linalg.LinAlgError:  # defective operators have no full set of eigenvectors
-        return np.asarray(np.linalg.pinv(vectors))
+        if len(vectors) == 1:
+            return np.asarray(np.linalg.pinv(vectors))
+        return np.concatenate([_inverse(alone[None]) for alone in vectors])
 
 
-def _residuals(operators: Operators, values: Complex, left: Complex) -> Floats:
-    now = left @ operators.pairs_now.swapaxes(1, 2)
-    following = left @ operators.pairs_next.swapaxes(1, 2)
-    error = np.linalg.norm(following - values[:, :, None] * now, axis=2)
-    drift = np.abs(np.einsum("gms,gs->gm", left, operators.drift))
-    movement = np.hypot(np.linalg.norm(following - now, axis=2), drift)
-    return np.where(movement > 0, error / np.where(movement > 0, movement, 1.0), 0.0)
+def _figures(
+    operators: Operators, groups: npt.NDArray[np.int64], values: Complex, left: Complex
+) -> tuple[Floats, Floats]:
+    """Residuals of eigenfunctions, and how much of each is in the first lag, shape ``(group, mode)``."""
+    if operators.directions is not None:  # to eigenfunctions of the weights themselves
+        left = left @ operators.directions[groups, :, : left.shape[2]].swapaxes(1, 2)
+    now = np.ascontiguousarray(operators.pairs_now[groups])
+    following = np.ascontiguousarray(operators.pairs_next[groups])
+    drift, displacement = operators.drift[groups], operators.displacement[groups]
+    if left.shape[2] <= KERNEL_STATES:
+        return mode_figures(left, values, now, following, drift, displacement)
+    share = np.abs(np.einsum("gms,gs->gm", left, displacement))
+    starts, ends = left @ now.swapaxes(1, 2), left @ following.swapaxes(1, 2)
+    error = np.linalg.norm(ends - values[:, :, None] * starts, axis=2)
+    drifted = np.abs(np.einsum("gms,gs->gm", left, drift))
+    movement = np.hypot(np.linalg.norm(ends - starts, axis=2), drifted)
+    return np.where(movement > 0, error / np.where(movement > 0, movement, 1.0), 0.0), share

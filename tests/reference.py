@@ -44,6 +44,16 @@ def row_look(rows, centred, origin):
     return np.isfinite(rows).all(), centred @ (last - origin)
 
 
+def mode_figures(left, values, now, following, drift, displacement):
+    """Error of each eigenfunction over its movement, and its share of the first lag; extended precision."""
+    left = left.astype(np.clongdouble)
+    starts, ends = left @ now.swapaxes(1, 2), left @ following.swapaxes(1, 2)
+    error = np.sum(np.abs(ends - values[:, :, None] * starts) ** 2, axis=2)
+    moved = np.sum(np.abs(ends - starts) ** 2, axis=2) + np.abs(np.einsum("gms,gs->gm", left, drift)) ** 2
+    residuals = np.sqrt(error) / np.sqrt(np.where(moved > 0, moved, 1))
+    return residuals, np.abs(np.einsum("gms,gs->gm", left, displacement))
+
+
 def affine_steps(operators, offsets, counts):
     """Repeat ``z <- A z + b`` one step at a time."""
     states = []

@@ -60,7 +60,7 @@ def solve_affine(
     left, singular, right = np.linalg.svd(now[:, :d])
     kept = truncation(singular, rtol, rank)
     # A weight that does not move has a zero column, and must have exactly zero rows here.
-    moves = np.any(now != 0.0, axis=1)
+    moves = np.any(now[:, :d] != 0.0, axis=1)
     directions = right.swapaxes(1, 2) * kept[:, None, :] * moves[:, :, None]
     projection = directions @ directions.swapaxes(1, 2)
     one_step = following[:, :d].swapaxes(1, 2) @ (left * kept_inverse(singular, kept)[:, None, :]) @ right
@@ -70,7 +70,8 @@ def solve_affine(
         operator = directions @ reduced @ directions.swapaxes(1, 2)
     displacement = apply(operator, last - mean_now) + apply(projection, mean_next - last)
     drift = factors[:, 0, d + 1 :] - factors[:, 0, 1 : d + 1]
-    squared_increments = np.sum((following - now) ** 2, axis=(1, 2)) + np.sum(drift**2, axis=1)
+    increments = following - now
+    squared_increments = np.einsum("gij,gij->g", increments, increments) + np.sum(drift**2, axis=1)
     return Operators(
         operator=operator,
         displacement=displacement,
@@ -82,4 +83,5 @@ def solve_affine(
         drift=drift,
         pairs_now=now,
         pairs_next=following,
+        directions=directions,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from koopscope.parallel import in_threads, single_threaded_blas
 
-GROUPS_PER_TASK = 64  # a batch of small matrices worth a thread
+GROUPS_PER_TASK = 128  # a batch of small matrices worth a thread
 
 Record = TypeVar("Record")
 

@@ -64,6 +64,7 @@ def solve_every_pair(
         drift=drift,
         pairs_now=np.concatenate([rows, np.zeros_like(unseen)], axis=1),
         pairs_next=np.concatenate([seen, unseen], axis=1),
+        directions=directions,
     )
 
 

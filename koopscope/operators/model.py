@@ -43,6 +43,9 @@ class Operators:
         products; shape ``(group, row, state)``.
     members
         The fits that a mixture is the mean of; empty for a single fit. The pairs of a mixture are theirs.
+    directions
+        Orthonormal columns that the operator takes in and gives out nothing but, as many as the rank and
+        zeros after them, shape ``(group, state, direction)``; None where it is not known to.
     """
 
     operator: Floats
@@ -56,6 +59,7 @@ class Operators:
     pairs_now: Floats
     pairs_next: Floats
     members: tuple[Operators, ...] = ()
+    directions: Floats | None = None
 
     def cut(self, groups: slice) -> Operators:
         """Take some of the groups."""

@@ -22,7 +22,7 @@ from koopscope.weight_vector import WeightVector
 LINEAR_SHARE = 5  # the linear baseline is fitted on the last fifth of the window
 THREAD_BYTES = 8 * 2**20  # less is looked at before threads have started
 OSCILLATION_ROWS = 64  # rows before t2 that tell whether the run alternates from row to row
-WEIGHTS_PER_TILE = 2**15  # whose last rows are widened to float64 at a time
+WEIGHTS_PER_TILE = 2**9  # whose last rows are widened to float64 at a time, within the cache
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,8 @@ def increment_products(tail: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     sums = np.zeros(2)
     for start in range(0, tail.shape[1], WEIGHTS_PER_TILE):
         increments = np.diff(tail[:, start : start + WEIGHTS_PER_TILE].astype(np.float64), axis=0)
-        sums += np.sum(increments * increments), np.sum(increments[1:] * increments[:-1])
+        sums[0] += np.einsum("tw,tw->", increments, increments)
+        sums[1] += np.einsum("tw,tw->", increments[1:], increments[:-1])
     return sums
 
 

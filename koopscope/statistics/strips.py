@@ -28,7 +28,9 @@ STRIP_BYTES = 2**20  # of the rows of a chunk, at least: less takes no longer th
 PIECE_BYTES = 4 * 2**20  # decoded at once
 UNKNOWN_BYTES = 32 * 2**20  # the same where nobody knows the chunks, and rows must not be decoded twice
 UNKNOWN_ROWS = 64
-HELD_ROWS = 256  # of arrays in memory
+HELD_WEIGHTS = 4096  # of a strip of arrays in memory, at most: long stretches of a row, read in their order
+HELD_BYTES = 64 * 2**20  # of such a strip that are looked at together, where they lie
+HELD_ROWS = 256  # the same number of times
 FEW_BYTES = 32 * 2**20  # less is read before threads have started
 HELD_AT_ONCE = 3  # a piece, a chunk it is cut from, and that before it is decoded
 THREADS_PER_CORE = 2  # as some wait for the disk
@@ -117,12 +119,12 @@ def cut_into_strips(trajectory: xr.Dataset, weights: WeightVector) -> list[Strip
 
 
 def _strips(tensor: int, variable: xr.Variable) -> Iterator[Strip]:
-    flat = bool(variable._in_memory)
     shape, item = variable.shape[1:], variable.dtype.itemsize
+    if variable._in_memory:
+        yield from _held_strips(tensor, variable)
+        return
     known = variable.encoding.get("preferred_chunks", {})
-    if flat:
-        shape, rows, widths = (math.prod(shape),), HELD_ROWS, [1]
-    elif variable.dims[0] in known:
+    if variable.dims[0] in known:
         rows = known[variable.dims[0]]
         lengths = zip(variable.dims[1:], shape, strict=True)
         widths = [max(1, min(known.get(dim, length), length)) for dim, length in lengths]
@@ -134,13 +136,30 @@ def _strips(tensor: int, variable: xr.Variable) -> Iterator[Strip]:
         widths[axis] = max(1, min(shape[axis], width * max(1, STRIP_BYTES // max(1, at_once))))
         at_once = at_once // width * widths[axis]
     row_bytes = max(1, item * math.prod(widths))
-    if flat or variable.dims[0] in known:
+    if variable.dims[0] in known:
         rows *= max(1, PIECE_BYTES // (row_bytes * rows))
     else:
         share = memory_budget() // (2 * HELD_AT_ONCE)
         rows = max(1, min(share, max(UNKNOWN_BYTES, rows * row_bytes)) // row_bytes)
     for columns in _cuts(shape, widths):
-        yield Strip(tensor, columns, rows, flat, item, 0 if flat else HELD_AT_ONCE * rows * row_bytes)
+        yield Strip(tensor, columns, rows, False, item, HELD_AT_ONCE * rows * row_bytes)
+
+
+def _held_strips(tensor: int, variable: xr.Variable) -> Iterator[Strip]:
+    """Cut an array in memory into stretches of like lengths, which threads end with at the same time."""
+    n_weights, item = math.prod(variable.shape[1:]), variable.dtype.itemsize
+    n_strips = max(1, math.ceil(n_weights / HELD_WEIGHTS))
+    width = max(1, math.ceil(n_weights / n_strips))
+    at_once = HELD_BYTES if _lies_ready(variable.values) else PIECE_BYTES
+    rows = HELD_ROWS * max(1, at_once // (width * item * HELD_ROWS))
+    for columns in _cuts((n_weights,), (width,)):
+        yield Strip(tensor, columns, rows, True, item, 0)
+
+
+def _lies_ready(values: npt.NDArray[Any]) -> bool:
+    """Tell whether kernels can read an array where it lies; they know float32 and float64 only."""
+    flat = values.reshape(values.shape[0], -1)
+    return values.dtype.itemsize >= np.dtype(np.float32).itemsize and are_cut_from_wider(flat)
 
 
 def _cuts(shape: Sequence[int], widths: Sequence[int]) -> Iterator[tuple[slice, ...]]:
@@ -182,7 +201,8 @@ def read_strips(
     n_rows = window.last_row + 1 - window.first_row
     total = sum(n_rows * strip.size * strip.itemsize for strip, _ in strips)
     few = total <= FEW_BYTES
-    threads = 1 if few else min(THREADS_PER_CORE * n_cores(), fitting, len(strips))
+    waiting = any(not strip.flat for strip, _ in strips)
+    threads = 1 if few else min((THREADS_PER_CORE if waiting else 1) * n_cores(), fitting, len(strips))
     # Enough of them to decode what they work on while it is in the cache; else the reader has others do it.
     decoding = decoding_here if 1 < threads >= min(n_cores(), MANY_THREADS) else nullcontext
 

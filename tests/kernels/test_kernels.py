@@ -14,6 +14,7 @@ from koopscope.kernels.accelerate import whole_rows
 from koopscope.kernels.blocked_r import blocked_r
 from koopscope.kernels.increment_gram import increment_gram
 from koopscope.kernels.lagged_moments import lagged_moments
+from koopscope.kernels.mode_figures import mode_figures
 from koopscope.kernels.pair_triangle import pair_triangle
 from koopscope.kernels.row_look import look_at_rows
 from koopscope.kernels.trend_sums import trend_sums
@@ -169,6 +170,27 @@ def test_trend_sums__equals_twin(dtype, n_rows, n_weights):
         for begin, end in ((0, n_rows // 3), (n_rows // 3, n_rows)):
             trend_sums(rows[begin:end], times[begin:end], origin, parts, first, stop)
     assert np.array_equal(parts, sums)
+
+
+@pytest.mark.parametrize(("n_modes", "n_states", "n_rows"), [(1, 1, 1), (2, 5, 3), (6, 11, 22), (11, 11, 22)])
+def test_mode_figures__equals_twin(n_modes, n_states, n_rows):
+    random = np.random.default_rng(6)
+    operator = random.normal(size=(3, n_states, n_states)) / n_states
+    values, right = (part.astype(complex) for part in np.linalg.eig(operator))
+    left, values = np.linalg.inv(right)[:, :n_modes].copy(), values[:, :n_modes].copy()
+    now = random.normal(size=(3, n_rows, n_states))
+    error = 1e-8 * random.normal(size=now.shape)
+    error[2] = now[2] = 0.0  # a group that does not move
+    drift, displacement = random.normal(size=(2, 3, n_states))
+    drift[2] = 0.0
+    arguments = left, values, now, now @ operator.swapaxes(1, 2) + error, drift, displacement
+    expected, expected_share = reference.mode_figures(*arguments)
+    residuals, shares = mode_figures(*arguments)
+    # Errors of 1e-8 are what is left of terms of about one: eight of sixteen digits, times the condition.
+    np.testing.assert_allclose(residuals, expected, rtol=1e-5)
+    np.testing.assert_allclose(shares, expected_share, rtol=1e-12)
+    assert np.all((residuals[:2] > 1e-11) & (residuals[:2] < 1e-5))
+    assert np.all(residuals[2] == 0.0)
 
 
 def test_increment_gram__adds_up_over_weights():

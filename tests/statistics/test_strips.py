@@ -82,7 +82,7 @@ def test_read_grid__of_a_file_without_known_chunks_in_threads(adam, monkeypatch)
 
 @pytest.mark.parametrize("few", [0, 2**30])
 def test_read_grid__first_value_not_finite_whichever_thread_finds_one(few, store, arrays, monkeypatch):
-    monkeypatch.setattr(strips, "STRIP_BYTES", 1)
+    monkeypatch.setattr(strips, "HELD_WEIGHTS", 9)
     monkeypatch.setattr(strips, "FEW_BYTES", few)
     run = koopscope.open_trajectory(store).load()
     for row, unit in ((200, 2), (130, 30), (131, 1)):
