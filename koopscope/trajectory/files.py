@@ -81,7 +81,8 @@ def replace(path: Path | str, *parts: Bytes, durable: bool, partial: Path | str 
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(unfinished, path)
+        if unfinished != path:
+            os.replace(unfinished, path)
     except OSError:
         with suppress(OSError):
             os.unlink(unfinished)
