@@ -15,11 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koopscope.errors import RecordingError
+from koopscope.parallel import in_threads, n_cores
 from koopscope.trajectory import format as fmt
 from koopscope.trajectory.chunks import ChunkError, ChunkGrid, swapped
 from koopscope.trajectory.columns import ColumnReader, FileFetch
 from koopscope.trajectory.files import replace, sync_folder
 from koopscope.trajectory.zarr_metadata import StoredArray, read_metadata, signed
+
+_MAX_THREADS = 8
+_BUFFERS_BYTES = 2**26  # of all threads together
+_Piece = tuple[int, tuple[slice, ...], tuple[slice, ...], tuple[int, ...]]
 
 
 class GrowingArray:
@@ -82,12 +87,15 @@ class GrowingArray:
         committed
             Number of committed rows.
         """
-        length = self.grid.chunks[0]
-        chunk = np.empty(self.grid.chunks, self.grid.dtype)
-        for block in range(first // length, -(-(first + values.shape[0]) // length)):
-            begin = max(first, block * length)
-            part = values[begin - first : (block + 1) * length - first]
-            for columns, inside, index in self._columns():
+        length, columns = self.grid.chunks[0], list(self._columns())
+        blocks = range(first // length, -(-(first + values.shape[0]) // length))
+        pieces = [(block, *column) for block in blocks for column in columns]
+
+        def write_some(some: list[_Piece]) -> None:
+            chunk = np.empty(self.grid.chunks, self.grid.dtype)
+            for block, columns, inside, index in some:
+                begin = max(first, block * length)
+                part = values[begin - first : (block + 1) * length - first]
                 name = self.grid.key((block, *index))
                 row = begin - block * length
                 place = (slice(row, row + part.shape[0]), *inside)
@@ -97,6 +105,10 @@ class GrowingArray:
                     chunk[...] = fmt.STEP_FILL if self.dtype.kind == "i" else np.nan
                 chunk[place] = part[(slice(None), *columns)]
                 self._put(name, chunk, self.grid, unread=block * length >= committed)
+
+        # Threads that train wait for each other: what takes one core from them had better take all at once.
+        threads = max(1, min(n_cores(), _MAX_THREADS, _BUFFERS_BYTES // self.grid.nbytes))
+        in_threads(write_some, [some for start in range(threads) if (some := pieces[start::threads])])
 
     def finish(self, rows: int) -> None:
         """Trim to the committed rows; a small tensor gets chunks of more rows, towards 1 MiB.
