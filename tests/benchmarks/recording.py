@@ -126,7 +126,7 @@ def training_loops(folder, every, rows, blocks):
     every
         Steps from one row to the next.
     rows
-        Rows in a piece.
+        Rows in a piece, which divide a quarter of a block.
     blocks
         Blocks of rows to record.
     """
@@ -145,7 +145,7 @@ def training_loops(folder, every, rows, blocks):
         keeping = {"append()": writer.append, "plain file": write}
         training.run((BLOCK - 1) * every, every, writer.append)
         before, _ = training.run(steps, every, nothing)
-        for kind in (*["append()"] * (BLOCK // rows), "plain file") * blocks:
+        for kind in (*["append()"] * 4, "plain file") * (blocks * BLOCK // rows // 4):
             seconds, calls = training.run(steps, every, keeping[kind])
             taken = steps
             while folds():
@@ -188,8 +188,8 @@ def main():
         append_and_fold(place, (128, 128, 26), 1500)
         append_and_fold(place, (1000, 900, 110), 300)
         folding(place)
-        training_loops(place, every=25, rows=8, blocks=12)
-        training_loops(place, every=1, rows=64, blocks=20)
+        training_loops(place, every=25, rows=2, blocks=12)
+        training_loops(place, every=1, rows=16, blocks=40)
     finally:
         shutil.rmtree(place)
 

@@ -114,7 +114,7 @@ def test_writer__death_or_full_disk_while_threads_write_chunks(disk, tmp_path, k
     """At some of the operations of a recording whose blocks have many chunks, which threads share."""
     record_wide(tmp_path / "whole.zarr", [])
     assert len(chunk_files(tmp_path / "whole.zarr" / "wide.weight")) == 15
-    for at in range(0, disk.operations, 11):
+    for at in range(0, disk.operations, 17):
         path, acknowledged = tmp_path / f"{at}.zarr", []
         disk.arm(at, kill=kill)
         with suppress(Killed, RecordingError):
