@@ -147,7 +147,9 @@ class Work:
         length = int(steps[rows - 1] - steps[0]) if steps.size else 0
         row_bytes = weights.size * weights.dtype.itemsize
         threads = THREADS_PER_CORE * n_cores() if rows * row_bytes > FEW_BYTES else 1
-        reading = min(rows * row_bytes, int(threads * PIECES_PER_THREAD * PIECE_BYTES))
+        largest = rows * max((slot.size for slot in weights.tensors), default=0) * weights.dtype.itemsize
+        piece = min(PIECE_BYTES, largest)  # of one tensor
+        reading = min(rows * row_bytes, int(threads * PIECES_PER_THREAD * piece))
         n = (rows - 1) // max(1, round((rows - 1) / (SNAPSHOTS - 1))) + 1  # about a hundred
         return cls(rows, reading, row_bytes, len(weights.tensors), weights.size, n, length // 4)
 

@@ -216,9 +216,8 @@ def dask_client(scheduler: str) -> Iterator[Any]:
         with client:
             yield client
         return
-    # One thread a worker, in dask and in the kernels: processes are what runs in parallel here.
-    settings = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    workers = {"n_workers": n_cores(), "threads_per_worker": 1, "env": settings}
+    # One thread a worker, in dask and in BLAS: processes are what runs in parallel here.
+    workers = {"n_workers": n_cores(), "threads_per_worker": 1, "env": {"OMP_NUM_THREADS": "1"}}
     cluster = distributed.LocalCluster(processes=True, dashboard_address=None, **workers)
     with cluster, distributed.Client(cluster) as client:
         yield client

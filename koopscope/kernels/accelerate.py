@@ -14,14 +14,14 @@ from numba.core import event
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def jit(*, parallel: bool = False, reorder_sums: bool = False) -> Callable[[Function], Function]:
+def jit(*, reorder_sums: bool = False) -> Callable[[Function], Function]:
     """Compile on first use, keep the machine code on disk, release the interpreter's lock.
 
     ``reorder_sums`` lets the compiler split a sum over vector lanes. It changes rounding, not NaN or
     infinity handling, and only reductions whose order has no meaning ask for it.
     """
     flags = {"reassoc", "contract"} if reorder_sums else False
-    compiled = numba.njit(cache=True, nogil=True, parallel=parallel, fastmath=flags, error_model="numpy")
+    compiled = numba.njit(cache=True, nogil=True, fastmath=flags, error_model="numpy")
 
     def decorate(function: Function) -> Function:
         return cast(Function, compiled(function))
@@ -59,17 +59,6 @@ class _CompileListener(event.Listener):
 
     def on_end(self, event: Any) -> None:
         """Nothing to say when it ends."""
-
-
-@contextmanager
-def limited_kernels(threads: int) -> Iterator[None]:
-    """Keep kernels that are called inside to a few threads."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, before))
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
 
 
 @contextmanager

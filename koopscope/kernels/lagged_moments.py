@@ -4,48 +4,53 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from koopscope.kernels.accelerate import jit
 
 ROWS_PER_TILE = 256  # long enough for sums over vector lanes
-WEIGHTS_PER_TILE = 512  # neighbours are read together: long stretches of a row, a tile within the cache
 ROWS_AT_ONCE = 16  # a line of the cache holds as many float32
 LONGEST_SHARED = 32  # lag in rows up to which ends are found in the tile of the starts
 
 
-@jit(parallel=True)
+@jit()
 def lagged_moments(
     rows: npt.NDArray[Any],
     rest: npt.NDArray[Any],
-    members: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int64],
+    lines: npt.NDArray[np.uint64],
+    cuts: npt.NDArray[np.int64],
     reference: npt.NDArray[np.float64],
     stride: int,
     phase: int,
     products: npt.NDArray[np.float64],
     totals: npt.NDArray[np.float64],
-    n_threads: int,
 ) -> None:
     """Add the moments of all pairs inside a stretch of rows to the sums so far, in place.
 
     Rows are transposed in tiles of neighbouring groups, so that the recording is read line by line and
     once, and widened to float64 group by group, in the first-level cache; products of float32 are exact.
-    Groups run in parallel. Tiles end where ``phase`` plus the number of pairs is a multiple of
-    ``ROWS_PER_TILE``: stretches that end there too give the same sums, bit for bit, as the whole in one
-    call.
+    Sums of a group do not depend on its tile. Tiles end where ``phase`` plus the number of pairs is a
+    multiple of ``ROWS_PER_TILE``: stretches that end there too give the same sums, bit for bit, as the whole
+    in one call.
 
     Parameters
     ----------
     rows
         Shape ``(row, weight)``, any floating type; pairs are rows ``t`` and ``t + stride``.
     rest
-        Further columns of the same rows, counted on from those of ``rows``; there may be none.
-    members
-        Columns of each group's weights, shape ``(group, member)``.
+        More columns of the same rows; there may be none.
+    columns
+        For each tile, the columns of the members of all its groups, shape ``(tile, group * member)``: first
+        those of ``rows``, then those of ``rest``, each in increasing order.
+    lines
+        For each of them ``group * n_members + member``, counted within the tile.
+    cuts
+        For each tile, how many of its columns are of ``rows``.
     reference
-        Subtracted from every row, shape ``(group, member)``.
+        Subtracted from every row, shape ``(group, member)``. The last tile may be less than full: what is
+        left of its columns is not looked at.
     stride
         Rows from the start of a pair to its end.
     phase
@@ -55,31 +60,10 @@ def lagged_moments(
         ``(group, 2, p, p)`` with p the next multiple of four of the number of members.
     totals
         Sums of starts, shape ``(group, p)``.
-    n_threads
-        Parts that the groups are shared out in; the sums do not depend on it.
     """
-    n_groups = members.shape[0]
-    n_parts = min(n_threads, n_groups)
-    for thread in numba.prange(n_parts):
-        part = slice(thread * n_groups // n_parts, (thread + 1) * n_groups // n_parts)
-        _sum_groups(rows, rest, members[part], reference[part], stride, phase, products[part], totals[part])
-
-
-@jit()
-def _sum_groups(
-    rows: npt.NDArray[Any],
-    rest: npt.NDArray[Any],
-    members: npt.NDArray[np.int64],
-    reference: npt.NDArray[np.float64],
-    stride: int,
-    phase: int,
-    products: npt.NDArray[np.float64],
-    totals: npt.NDArray[np.float64],
-) -> None:
-    """Add the moments of the groups of one thread, tile by tile in the same memory."""
-    n_groups, d = members.shape
+    n_groups, d = reference.shape
     padded = products.shape[2]
-    at_once = min(n_groups, max(1, WEIGHTS_PER_TILE // padded))
+    at_once = columns.shape[1] // d
     length = ROWS_PER_TILE + LONGEST_SHARED + ROWS_AT_ONCE
     one, wide = rows[0, :1], reference[0, :1]
     shared = stride <= LONGEST_SHARED
@@ -89,11 +73,12 @@ def _sum_groups(
     ends = starts if shared else _lines(padded, length, wide)
     offset = stride if shared else 0
     n_pairs = rows.shape[0] - stride
-    for first in range(0, n_groups, at_once):
-        groups = members[first : first + at_once]
-        columns, lines, cut = _sort_members(groups, rows.shape[1])
-        left = columns[:cut], lines[:cut], _stretches(columns[:cut])
-        right = columns[cut:], lines[cut:], _stretches(columns[cut:])
+    for tile in range(columns.shape[0]):
+        first, cut = tile * at_once, cuts[tile]
+        groups = min(at_once, n_groups - first)
+        picked, places = columns[tile, : groups * d], lines[tile, : groups * d]
+        left = picked[:cut], places[:cut], _stretches(picked[:cut])
+        right = picked[cut:], places[cut:], _stretches(picked[cut:])
         begin = 0
         while begin < n_pairs:
             count = min(ROWS_PER_TILE - (phase + begin) % ROWS_PER_TILE, n_pairs - begin)
@@ -102,7 +87,7 @@ def _sum_groups(
             if not shared:
                 _transpose(rows, begin + stride, count, *left, packets, recorded_ends)
                 _transpose(rest, begin + stride, count, *right, packets, recorded_ends)
-            for group in range(groups.shape[0]):
+            for group in range(groups):
                 part = slice(group * d, (group + 1) * d)
                 _widen(recorded[part], reference[first + group], count + offset, starts)
                 if not shared:
@@ -118,19 +103,6 @@ def _lines(count: int, length: int, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
     flat = np.zeros(count * length + 64 // like.itemsize, like.dtype)
     skip = (-flat.ctypes.data % 64) // like.itemsize
     return flat[skip : skip + count * length].reshape(count, length)
-
-
-@jit()
-def _sort_members(
-    groups: npt.NDArray[np.int64], split: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], int]:
-    """Sort the members' columns, with the number of each; those past the split count on from it."""
-    columns = groups.copy().reshape(-1)
-    order = np.argsort(columns)
-    columns = columns[order]
-    cut = int(np.searchsorted(columns, split))
-    columns[cut:] -= split
-    return columns, order.astype(np.uint64), cut
 
 
 @jit()

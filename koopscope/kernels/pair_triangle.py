@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -13,7 +12,7 @@ from koopscope.kernels.accelerate import jit
 ROWS_PER_BLOCK = 64  # pairs folded into the triangle at once: long vectors, still in the first-level cache
 
 
-@jit(parallel=True, reorder_sums=True)
+@jit(reorder_sums=True)
 def pair_triangle(
     snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64], reference: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
@@ -40,8 +39,8 @@ def pair_triangle(
     n_pairs = snapshots.shape[0] - 1
     width = 2 * d + 1
     triangles = np.zeros((n_groups, width, width))
-    for group in numba.prange(n_groups):
-        block = np.empty((width, ROWS_PER_BLOCK))
+    block = np.empty((width, ROWS_PER_BLOCK))
+    for group in range(n_groups):
         for start in range(0, n_pairs, ROWS_PER_BLOCK):
             rows = min(ROWS_PER_BLOCK, n_pairs - start)
             block[0, :rows] = 1.0

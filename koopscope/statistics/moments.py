@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 KERNEL_MEMBERS = 128  # wider groups are no slower through BLAS (tests/benchmarks/bench_small_groups.py)
 ROWS_PER_PRODUCT = 256  # blocks of rows that are read hold whole multiples of it, so sums keep their order
 ROWS_PER_CALL = 1024  # of a kernel, a multiple of its tile
+WEIGHTS_PER_TILE = 512  # neighbours are read together: long stretches of a row, a tile within the cache
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class MomentSums:
         self._pairs = 0
         self._head: Floats | None = None
         self._tail: Floats = np.empty(0)
+        self._tiles: Tiles | None = None
 
     def add(self, pieces: Sequence[npt.NDArray[Any]], end: int) -> None:
         """Add the pairs of some rows, the first ``stride`` of which are the last ones of the call before.
@@ -85,25 +87,17 @@ class MomentSums:
         Rows come in one piece or two, side by side. ``end`` is the number, in the recording, of the row in
         which the first pair ends.
         """
-        from koopscope.kernels.lagged_moments import lagged_moments  # strided fits start without it
-
         rows = pieces[0]
         rest = pieces[1] if len(pieces) > 1 else np.empty((rows.shape[0], 0), rows.dtype)
         if self._head is None:
             self._head = columns_of(rows[: self._stride], rest[: self._stride], self._columns)
         self._tail = columns_of(rows[-self._stride :], rest[-self._stride :], self._columns)
-        add, columns = blas_moments, self._columns
-        if columns.shape[1] <= KERNEL_MEMBERS:
-            add, split = lagged_moments, rows.shape[1]
-            rows, rest = whole_rows(rows), whole_rows(rest)
-            columns = columns + (columns >= split) * (rows.shape[1] - split)
-        n_pairs, begin = rows.shape[0] - self._stride, 0
-        while begin < n_pairs:  # what neighbouring groups read again is still in the cache
-            count = min(ROWS_PER_CALL - (end + begin) % ROWS_PER_CALL, n_pairs - begin)
-            part = slice(begin, begin + count + self._stride)
-            sums = self._products, self._totals
-            add(rows[part], rest[part], columns, self._head[0], self._stride, end + begin, *sums, n_cores())
-            begin += count
+        arguments = rows, rest, self._head[0], self._stride, end, self._products, self._totals
+        if self._columns.shape[1] > KERNEL_MEMBERS:
+            blas_moments(self._columns, *arguments)
+        else:
+            self._tiles = self._tiles or Tiles.of(self._columns, rows.shape[1], n_cores())
+            kernel_moments(self._tiles, *arguments)
         self._pairs += rows.shape[0] - self._stride
 
     @property
@@ -137,25 +131,85 @@ class MomentSums:
 def columns_of(rows: npt.NDArray[Any], rest: npt.NDArray[Any], columns: npt.NDArray[Any]) -> Floats:
     """Pick columns of two arrays that stand side by side, shape ``(row, *columns.shape)``."""
     split = rows.shape[1]
-    left = columns < split
-    values = np.empty((rows.shape[0], *columns.shape))
-    values[:, left] = rows[:, columns[left]]
-    values[:, ~left] = rest[:, columns[~left] - split]
+    right = columns >= split
+    # As a rule nearly all stand on the left: masks are slow, so only the few others are picked by one.
+    values = rows[:, np.where(right, 0, columns)].astype(np.float64)
+    values[:, right] = rest[:, columns[right] - split]
     return values
 
 
-def blas_moments(
+@dataclass(frozen=True)
+class Tiles:
+    """Neighbouring groups that are read together, as the kernel wants them (see `lagged_moments`).
+
+    The sums do not depend on which groups share a tile.
+    """
+
+    columns: npt.NDArray[np.int64]
+    lines: npt.NDArray[np.uint64]
+    cuts: npt.NDArray[np.int64]
+    at_once: int
+
+    @classmethod
+    def of(cls, members: npt.NDArray[np.int64], split: int, n_threads: int) -> Tiles:
+        """Cut groups into tiles, as many for every thread; columns from ``split`` on are apart."""
+        n_groups, d = members.shape
+        largest = max(1, WEIGHTS_PER_TILE // (-(-d // 4) * 4))
+        at_once = -(-n_groups // (n_threads * -(-n_groups // (n_threads * largest))))
+        n_tiles = -(-n_groups // at_once)
+        # What is missing of the last tile comes after all columns.
+        padded = np.full((n_tiles * at_once, d), np.iinfo(np.int64).max)
+        padded[:n_groups] = members
+        tiles = padded.reshape(n_tiles, at_once * d)
+        order = np.argsort(tiles, axis=1, kind="stable")
+        columns = np.take_along_axis(tiles, order, axis=1)
+        cuts = (columns < split).sum(axis=1)
+        columns[columns >= split] -= split
+        return cls(columns, order.astype(np.uint64), cuts, at_once)
+
+
+def kernel_moments(
+    tiles: Tiles,
     rows: npt.NDArray[Any],
     rest: npt.NDArray[Any],
-    members: npt.NDArray[np.int64],
     reference: Floats,
     stride: int,
     phase: int,
     products: Floats,
     totals: Floats,
-    n_threads: int,
 ) -> None:
-    """Do what the kernel `lagged_moments` does, for groups wide enough to deserve matrix products.
+    """Run the kernel `lagged_moments` on the tiles, in threads that have some of them each."""
+    from koopscope.kernels.lagged_moments import lagged_moments  # strided fits start without it
+
+    rows, rest = whole_rows(rows), whole_rows(rest)
+    n_pairs, n_tiles, n_parts = rows.shape[0] - stride, tiles.cuts.size, min(n_cores(), tiles.cuts.size)
+
+    def add(part: int) -> None:
+        some = slice(part * n_tiles // n_parts, (part + 1) * n_tiles // n_parts)
+        groups = slice(some.start * tiles.at_once, some.stop * tiles.at_once)
+        own = tiles.columns[some], tiles.lines[some], tiles.cuts[some], reference[groups]
+        begin = 0
+        while begin < n_pairs:  # what neighbouring groups read again is still in the cache
+            count = min(ROWS_PER_CALL - (phase + begin) % ROWS_PER_CALL, n_pairs - begin)
+            now = slice(begin, begin + count + stride)
+            sums = products[groups], totals[groups]
+            lagged_moments(rows[now], rest[now], *own, stride, phase + begin, *sums)
+            begin += count
+
+    in_threads(add, range(n_parts))
+
+
+def blas_moments(
+    members: npt.NDArray[np.int64],
+    rows: npt.NDArray[Any],
+    rest: npt.NDArray[Any],
+    reference: Floats,
+    stride: int,
+    phase: int,
+    products: Floats,
+    totals: Floats,
+) -> None:
+    """Do what `kernel_moments` does, for groups wide enough to deserve matrix products.
 
     Groups are shared among threads and each matrix product has one, so that its sums keep their order.
     """

@@ -6,6 +6,7 @@ runs, so that any memory budget gives the same statistics, bit for bit.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -115,16 +116,19 @@ class Pace:
     def __init__(self, tell: Listener, total: int) -> None:
         """Begin with nothing."""
         self._tell, self._total, self._done = tell, total, 0
-        self._started = time.perf_counter()
+        self._first, self._since = 0, math.nan
         tell("reading weights", 0, total)
 
     def add(self, n_bytes: int) -> None:
-        """Tell that so many more have been read."""
+        """Tell that so many more have been read; kernels may be compiled for the first, so it has no pace."""
+        now = time.perf_counter()
+        if not self._done:
+            self._first, self._since = n_bytes, now
         self._done += n_bytes
-        seconds = max(time.perf_counter() - self._started, 1e-9)
-        if seconds > 1:
-            left = (self._total - self._done) * seconds / self._done
-            self._tell(f"reading {self._done / seconds / 1e6:.0f} MB/s, {left:.0f} s left", 0, 0)
+        if self._done > self._first and now - self._since > 1:
+            rate = (self._done - self._first) / (now - self._since)
+            left = (self._total - self._done) / rate
+            self._tell(f"reading {rate / 1e6:.0f} MB/s, {left:.0f} s left", 0, 0)
         self._tell("reading weights", self._done, self._total)
 
 

@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from koopscope.kernels.blocked_r import blocked_r, load
 from koopscope.kernels.pair_triangle import pair_triangle
-from koopscope.parallel import in_threads, require_memory, single_threaded_blas
+from koopscope.parallel import in_threads, n_cores, require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 
 KERNEL_WIDTH = 96  # wider triangles are faster through LAPACK's blocked QR than through the kernel
+THREAD_PRODUCTS = 10**6  # n d^2 of all groups; fewer are done before threads have started
 LAPACK_ROWS = 4096  # rows stacked on a wide triangle at a time
 
 
@@ -69,10 +70,22 @@ def pair_triangles(snapshots: npt.NDArray[Any], block: GroupBlock) -> PairTriang
     )
     reference = snapshots[0][members].astype(np.float64)
     if width <= KERNEL_WIDTH:
-        factors = pair_triangle(snapshots, members, reference)
+        factors = _narrow_pair_triangles(snapshots, members, reference)
     else:
         factors = _wide_pair_triangles(snapshots, members, reference)
     return PairTriangles(factors, reference, snapshots.shape[0] - 1)
+
+
+def _narrow_pair_triangles(
+    snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64], reference: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    n_groups, d = members.shape
+    shared = snapshots.shape[0] * n_groups * d * d > THREAD_PRODUCTS
+    n_parts = min(n_groups, n_cores()) if shared else 1
+    parts = [slice(i * n_groups // n_parts, (i + 1) * n_groups // n_parts) for i in range(n_parts)]
+    return np.concatenate(
+        in_threads(lambda part: pair_triangle(snapshots, members[part], reference[part]), parts)
+    )
 
 
 def _wide_pair_triangles(

@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 
 import koopscope
-from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.row_look import look_at_rows
 from koopscope.parallel import in_threads, n_cores
 from koopscope.partition import GroupBlock
-from koopscope.statistics.moments import MomentSums, blas_moments
+from koopscope.statistics.moments import MomentSums, Tiles, blas_moments, kernel_moments
 from koopscope.trajectory import from_arrays
 
 NODES, WIDTH, ROWS, LAG = 550, 10, 10_000, 100
@@ -81,14 +80,15 @@ def test_look_at_every_value(benchmark, values):
 
 @pytest.mark.benchmark(group="kernel against BLAS, by weights of a group")
 @pytest.mark.parametrize("d", [24, 48, 72, 96, 144, 192])
-@pytest.mark.parametrize("add", [lagged_moments, blas_moments])
+@pytest.mark.parametrize("add", [kernel_moments, blas_moments])
 def test_crossover(benchmark, values, add, d):
     n_groups = 2304 // d
     rows, rest = values[:4096, : n_groups * d].copy(), np.empty((4096, 0), np.float32)
     members = np.arange(n_groups * d).reshape(n_groups, d)
     products, totals = np.zeros((n_groups, 2, d, d)), np.zeros((n_groups, d))
     reference = rows[0][members].astype(np.float64)
-    arguments = (rows, rest, members, reference, 1, 1, products, totals, n_cores())
+    groups = members if add is blas_moments else Tiles.of(members, rows.shape[1], n_cores())
+    arguments = (groups, rows, rest, reference, 1, 1, products, totals)
     benchmark.pedantic(add, args=arguments, rounds=5, warmup_rounds=1)
 
 

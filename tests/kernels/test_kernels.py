@@ -17,6 +17,7 @@ from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.pair_triangle import pair_triangle
 from koopscope.kernels.row_look import look_at_rows
 from koopscope.kernels.trend_sums import trend_sums
+from koopscope.statistics.moments import Tiles
 
 EPS = np.finfo(np.float64).eps
 
@@ -132,7 +133,9 @@ def test_lagged_moments__equals_twin(n_groups, d, stride, split):
     products, totals = np.zeros((n_groups, 2, padded, padded)), np.zeros((n_groups, padded))
     cut = rows.shape[1] - min(split or 0, rows.shape[1] - 1)
     left, right = rows[:, :cut].copy(), rows[:, cut:].copy()
-    lagged_moments(left, right, members, origin, stride, stride, products, totals, 2)
+    tiles = Tiles.of(members, left.shape[1], 2)
+    picked = tiles.columns, tiles.lines, tiles.cuts
+    lagged_moments(left, right, *picked, origin, stride, stride, products, totals)
     expected = reference.lagged_moments(rows, members, origin, stride)
     tolerance = {"rtol": 0, "atol": 300 * EPS * np.abs(expected).max()}
     starts = slice(1, d + 1)

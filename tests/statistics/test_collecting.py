@@ -61,18 +61,16 @@ def test_collect__same_bits_for_any_memory_budget(runs_at_once, pairs, monkeypat
 
 
 @pytest.mark.parametrize("pairs", ["strided", "every"])
-def test_collect__same_bits_for_any_number_of_threads(pairs):
-    import numba
-
+def test_collect__same_bits_for_any_number_of_threads(pairs, monkeypatch):
+    monkeypatch.setattr("koopscope.statistics.triangle.THREAD_PRODUCTS", 0)  # else one thread
+    monkeypatch.setattr("koopscope.statistics.strips.FEW_BYTES", 0)
     run = random_run(n_rows=600)
-    several = koopscope.collect(run, "quasi-node:2", lag=6, pairs=pairs)
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        one = koopscope.collect(run, "quasi-node:2", lag=6, pairs=pairs)
-    finally:
-        numba.set_num_threads(threads)
-    same_statistics(several, one)
+    found = []
+    for threads in (1, 2, 3):
+        with parallel.limited_threads(threads):
+            found.append(koopscope.collect(run, "quasi-node:2", lag=6, pairs=pairs))
+    same_statistics(found[0], found[1])
+    same_statistics(found[0], found[2])
 
 
 def same_statistics(one, other):

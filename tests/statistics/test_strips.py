@@ -8,7 +8,7 @@ import pytest
 import koopscope
 from koopscope.errors import MemoryBudgetError, NonFiniteError
 from koopscope.parallel import limited_memory
-from koopscope.statistics import strips
+from koopscope.statistics import reading, strips
 from koopscope.statistics.strips import cut_into_strips
 from koopscope.trajectory import from_arrays
 from koopscope.weight_vector import WeightVector
@@ -107,3 +107,17 @@ def test_read_grid__a_chunk_beyond_the_budget_is_refused_before_it_is_decoded(tm
         pytest.raises(MemoryBudgetError, match=r"a chunk of shape \(100000, 1, 16\)"),
     ):
         koopscope.inspect(path)
+
+
+def test_pace__what_came_before_the_first_piece_does_not_count(monkeypatch):
+    told, clock = [], iter([100.0, 100.5, 102.0, 104.0])  # a hundred seconds of compiling
+    monkeypatch.setattr(reading.time, "perf_counter", lambda: next(clock))
+    pace = reading.Pace(lambda *said: told.append(said), 70_000_000)
+    for n_bytes in (10_000_000, 0, 20_000_000, 20_000_000):
+        pace.add(n_bytes)
+    assert told[0] == ("reading weights", 0, 70_000_000)
+    assert [what for what, *_ in told if "MB/s" in what] == [
+        "reading 10 MB/s, 4 s left",
+        "reading 10 MB/s, 2 s left",
+    ]
+    assert told[-1] == ("reading weights", 50_000_000, 70_000_000)
