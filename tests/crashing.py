@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from contextlib import suppress
 
 import numpy as np
 
@@ -115,7 +116,8 @@ class Recorders:
             waiter.join(0.0005)
         waiter.join(delay)
         if waiter.is_alive():
-            os.kill(child, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended by itself, this very moment
+                os.kill(child, signal.SIGKILL)
         waiter.join()
         return ended[0]
 

@@ -84,8 +84,8 @@ class ChunkGrid:
             index = swapped(index)
         return self.separator.join([*parts, *map(str, index)])
 
-    def encode(self, chunk: NDArray[Any]) -> bytes:
-        """Encode one chunk as koopscope writes it: Blosc, then the checksum.
+    def encode(self, chunk: NDArray[Any]) -> tuple[bytes, bytes]:
+        """Encode one chunk as koopscope writes it: what Blosc makes of it, and the checksum that follows.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class ChunkGrid:
             C-ordered values of the shape and dtype of a chunk.
         """
         packed = blosc.compress(chunk, fmt.BLOSC_NAME.encode(), fmt.BLOSC_LEVEL, blosc.SHUFFLE)
-        return bytes(packed) + struct.pack("<I", crc32c(packed))
+        return packed, struct.pack("<I", crc32c(packed))
 
     def decode(self, data: NDArray[np.uint8], out: NDArray[Any]) -> None:
         """Decode one chunk into an array.

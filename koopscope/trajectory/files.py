@@ -54,36 +54,41 @@ def write_all(descriptor: int, data: Bytes, offset: int) -> None:
         rest = rest[written:]
 
 
-def replace(path: Path, data: Bytes, *, durable: bool, partial: Path | None = None) -> None:
+def replace(path: Path | str, *parts: Bytes, durable: bool, partial: Path | str | None = None) -> None:
     """Put a file in place whole, whatever was there.
 
     Parameters
     ----------
     path
         The file.
-    data
-        Its content.
+    parts
+        Its content, one part after another.
     durable
         Force it to the disk before going on.
     partial
-        Where to write it before it is renamed; by default beside it.
+        Where to write it before it is renamed; by default beside it. `path` itself where nobody reads that
+        yet.
     """
-    unfinished = partial or path.with_name(f"{path.name}.partial")
+    unfinished = partial or f"{path}.partial"
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
         try:
-            write_all(descriptor, data, 0)
+            offset = 0
+            for part in parts:
+                write_all(descriptor, part, offset)
+                offset += len(part)
             if durable:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(unfinished, path)
+        if unfinished != path:
+            os.replace(unfinished, path)
     except OSError:
         with suppress(OSError):
-            unfinished.unlink()
+            os.unlink(unfinished)
         raise
     if durable:
-        sync_folder(path.parent)
+        sync_folder(Path(path).parent)
 
 
 def rename(path: Path, target: Path) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Generic, TypeVar
 
 MAX_WAITING = 4  # journals on the disk; beyond that, recording waits, or the disk would fill with them
-_NICENESS = 10  # a tenth of the share of a thread that trains, where both want the same core
 Block = TypeVar("Block")
 
 
@@ -69,7 +65,6 @@ class Folder(Generic[Block]):
             threading.Thread(target=self._run, name="koopscope-fold", daemon=True).start()
 
     def _run(self) -> None:
-        _give_way()
         while True:
             with self._changed:
                 if not self._waiting:
@@ -87,11 +82,3 @@ class Folder(Generic[Block]):
             with self._changed:
                 self._waiting.popleft()
                 self._changed.notify_all()
-
-
-def _give_way() -> None:
-    """Let the training go first: on Linux, a thread has a priority of its own."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            niceness = os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

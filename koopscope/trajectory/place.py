@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from koopscope.trajectory import format as fmt
 from koopscope.trajectory.chunks import ChunkError
 
 _MAX_CHUNKS = 100_000
+_CHUNK = re.compile(r"c([./][0-9]+)+")
 _ROOT = "zarr.json"
 
 
@@ -149,16 +151,16 @@ class Place:
     def _chunks(self, name: str) -> list[str]:
         """List the chunks of a series, and check what they take together."""
         start = f"{self._root}/{name}/"
-        found = self._files.find(f"{start}c", detail=True)
+        found = self._files.find(start, detail=True)
         sizes = {
             str(key).rpartition(start.lstrip("/"))[2]: int(entry["size"] or 0) for key, entry in found.items()
         }
+        sizes = {key: size for key, size in sizes.items() if _CHUNK.fullmatch(key)}
         if len(sizes) > _MAX_CHUNKS or sum(sizes.values()) > fmt.MAX_SERIES_BYTES:
             raise TrajectoryError(
                 f"{self.url}: {name!r}: more chunks, or larger ones, than a series can need"
             )
-        numbered = (key for key in sizes if all(part.isdecimal() for part in key.split("/")[1:]))
-        return [f"{name}/{key}" for key in numbered]
+        return [f"{name}/{key}" for key in sizes]
 
     def fetch(
         self, names: list[str], *, limit: int = fmt.MAX_METADATA_BYTES, missing_ok: bool = False

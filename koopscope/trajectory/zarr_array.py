@@ -15,11 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koopscope.errors import RecordingError
+from koopscope.parallel import in_threads, n_cores
 from koopscope.trajectory import format as fmt
 from koopscope.trajectory.chunks import ChunkError, ChunkGrid, swapped
 from koopscope.trajectory.columns import ColumnReader, FileFetch
 from koopscope.trajectory.files import replace, sync_folder
 from koopscope.trajectory.zarr_metadata import StoredArray, read_metadata, signed
+
+_MAX_THREADS = 8
+_BUFFERS_BYTES = 2**26  # of all threads together
+_Piece = tuple[int, tuple[slice, ...], tuple[slice, ...], tuple[int, ...]]
 
 
 class GrowingArray:
@@ -67,8 +72,11 @@ class GrowingArray:
         if length != self.rows:
             self._describe(rows=length)
 
-    def write(self, first: int, values: NDArray[Any]) -> None:
+    def write(self, first: int, values: NDArray[Any], committed: int) -> None:
         """Write rows; what their chunks hold of earlier rows is kept, later ones are filled.
+
+        A chunk with committed rows is replaced. One without is written in its place: what a writer that dies
+        leaves of it is beyond the committed rows, and is written anew from the journal.
 
         Parameters
         ----------
@@ -76,13 +84,18 @@ class GrowingArray:
             Number of the first row.
         values
             The rows, shape ``(rows, ...)``.
+        committed
+            Number of committed rows.
         """
-        length = self.grid.chunks[0]
-        chunk = np.empty(self.grid.chunks, self.grid.dtype)
-        for block in range(first // length, -(-(first + values.shape[0]) // length)):
-            begin = max(first, block * length)
-            part = values[begin - first : (block + 1) * length - first]
-            for columns, inside, index in self._columns():
+        length, columns = self.grid.chunks[0], list(self._columns())
+        blocks = range(first // length, -(-(first + values.shape[0]) // length))
+        pieces = [(block, *column) for block in blocks for column in columns]
+
+        def write_some(some: list[_Piece]) -> None:
+            chunk = np.empty(self.grid.chunks, self.grid.dtype)
+            for block, columns, inside, index in some:
+                begin = max(first, block * length)
+                part = values[begin - first : (block + 1) * length - first]
                 name = self.grid.key((block, *index))
                 row = begin - block * length
                 place = (slice(row, row + part.shape[0]), *inside)
@@ -91,13 +104,17 @@ class GrowingArray:
                 elif chunk[place].size < chunk.size:
                     chunk[...] = fmt.STEP_FILL if self.dtype.kind == "i" else np.nan
                 chunk[place] = part[(slice(None), *columns)]
-                self._put(name, self.grid.encode(chunk))
+                self._put(name, chunk, self.grid, unread=block * length >= committed)
+
+        # Threads that train wait for each other: what takes one core from them had better take all at once.
+        threads = max(1, min(n_cores(), _MAX_THREADS, _BUFFERS_BYTES // self.grid.nbytes))
+        in_threads(write_some, [some for start in range(threads) if (some := pieces[start::threads])])
 
     def finish(self, rows: int) -> None:
         """Trim to the committed rows; a small tensor gets chunks of more rows, towards 1 MiB.
 
-        New chunks are written under names of another kind than the old ones, so that the array changes in the
-        one moment in which its metadata are replaced; a second time gives them the usual names.
+        New chunks are written under names of the other kind than the old ones, ``c/0/0`` or ``c.0.0``, so
+        that the array changes in the one moment in which its metadata are replaced.
 
         Parameters
         ----------
@@ -108,9 +125,8 @@ class GrowingArray:
         whole = rows > 0 and 0 not in self.tail and self.grid.chunks[1:] == one_run
         length = self._longer(rows) if whole else self.grid.chunks[0]
         if length != self.grid.chunks[0]:
-            self._rewrite(rows, dataclasses.replace(self.grid, chunks=(length, *one_run), separator="."))
-        if whole and self.grid.separator == ".":
-            self._rewrite(rows, dataclasses.replace(self.grid, separator="/"))
+            other = "/" if self.grid.separator == "." else "."
+            self._rewrite(rows, dataclasses.replace(self.grid, chunks=(length, *one_run), separator=other))
         self.trim(rows)
         self._clean(rows)
 
@@ -138,7 +154,7 @@ class GrowingArray:
             chunk = np.full(new.chunks, fmt.STEP_FILL if self.dtype.kind == "i" else np.nan, new.dtype)
             part = reader.read((slice(block * length, min(rows, (block + 1) * length), 1), *columns))
             chunk[(slice(0, part.shape[0]), *inside)] = part
-            self._put(new.key((block, *index)), new.encode(chunk))
+            self._put(new.key((block, *index)), chunk, new, unread=True)
         self._describe(rows=rows, grid=new)
         self._clean(rows)
 
@@ -163,17 +179,18 @@ class GrowingArray:
                 "recorded since are kept in the journal"
             ) from error
 
-    def _put(self, name: str, data: bytes) -> None:
-        path = self.path / name
+    def _put(self, name: str, chunk: NDArray[Any], grid: ChunkGrid, *, unread: bool) -> None:
+        path = f"{self.path}/{name}"
+        partial, parts = (path if unread else None), grid.encode(chunk)
         try:
-            replace(path, data, durable=self._durable)
+            replace(path, *parts, durable=self._durable, partial=partial)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace(path, data, durable=self._durable)
-            for folder in path.parents if self._durable else ():
+            folder = Path(path).parent
+            folder.mkdir(parents=True, exist_ok=True)
+            replace(path, *parts, durable=self._durable, partial=partial)
+            while self._durable and folder != self.path:
+                folder = folder.parent
                 sync_folder(folder)
-                if folder == self.path:
-                    break
 
     def _describe(self, *, rows: int, grid: ChunkGrid | None = None) -> None:
         """Replace the metadata."""

@@ -140,6 +140,10 @@ def sweep(path: Path) -> None:
                 child.unlink()
 
 
+# Chunk c.0.0 rather than c/0/0: of folders there would be as many as chunks, and making one takes as long.
+_FLAT: Mapping[str, Any] = {"name": "default", "separator": "."}
+
+
 def _create_array(group: zarr.Group, name: str, spec: ArraySpec) -> None:
     blosc = BloscCodec(
         typesize=spec.dtype.itemsize,
@@ -155,6 +159,7 @@ def _create_array(group: zarr.Group, name: str, spec: ArraySpec) -> None:
         chunks=order(spec.chunks),
         serializer=BytesCodec(endian=fmt.ENDIAN),
         compressors=(blosc, Crc32cCodec()),
+        chunk_key_encoding=dict(_FLAT),
         fill_value=spec.fill,
         dimension_names=spec.dims,
         attributes=dict(spec.attrs),
@@ -225,7 +230,7 @@ class ZarrStore:
                 array.grow(stop)
             # The step numbers and the counter come last: a row they count has all its weights on disk.
             for name in sorted(rows, key=lambda name: name == fmt.STEP):
-                self.arrays[name].write(first, rows[name])
+                self.arrays[name].write(first, rows[name], self.committed)
             if stop > self.committed:
                 self.update(**{fmt.COMMITTED_ATTR: stop})
 

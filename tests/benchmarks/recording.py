@@ -1,4 +1,7 @@
-"""What recording costs: python tests/benchmarks/recording.py [FOLDER]. The folder needs 3 GB; needs torch."""
+"""What recording costs: python tests/benchmarks/recording.py [FOLDER]. The folder needs 7 GB; needs torch.
+
+Nothing is removed before the end: for minutes after files were removed, ext4 takes longer to make new ones.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import shutil
 import statistics
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -40,7 +44,7 @@ def append_and_fold(folder, widths, rows):
     row, random = layers(widths), np.random.default_rng(1)
     n_bytes = sum(values.nbytes for values in row.values())
     spent = []
-    writer = TrajectoryWriter(folder / "run.zarr", layout="torch")
+    writer = TrajectoryWriter(folder / f"run{n_bytes}.zarr", layout="torch")
     for step in range(rows):
         walk(row, random)
         begin = time.perf_counter()
@@ -51,7 +55,6 @@ def append_and_fold(folder, widths, rows):
         f"append, {n_bytes // 4:>9} parameters: median {statistics.median(spent[1:]) * 1e6:8.1f} us, "
         f"95 % {np.quantile(spent[1:], 0.95) * 1e6:8.1f} us, worst {max(spent[1:]) * 1e6:9.1f} us"
     )
-    shutil.rmtree(folder / "run.zarr")
 
 
 def folding(folder, rows=256):
@@ -67,7 +70,6 @@ def folding(folder, rows=256):
     seconds = time.perf_counter() - begin
     print(f"folding {n_bytes / 1e6:.0f} MB: {n_bytes / 1e6 / seconds:.0f} MB/s")
     writer.close()
-    shutil.rmtree(folder / "fold.zarr")
 
 
 class Training:
@@ -89,67 +91,91 @@ class Training:
         self._images, self._labels = torch.randn(128, MLP[0]), torch.randint(0, MLP[-1], (128,))
         self._steps = itertools.count()
 
-    def run(self, every, keep):
-        """Train for as many steps as make a block of rows; give its seconds, and those of each call."""
+    def run(self, steps, every, keep):
+        """Train, and keep each so-manieth row; give the seconds of all, and those of each call."""
         calls, begin = [], time.perf_counter()
-        for _ in range(BLOCK * every):
+        for _ in range(steps):
             self._optimizer.zero_grad()
             self._torch.nn.functional.cross_entropy(self._net(self._images), self._labels).backward()
             self._optimizer.step()
             step = next(self._steps)
-            if step % every == 0:
+            if step % every == every - 1:
                 start = time.perf_counter()
                 keep(step, dict(self._net.named_parameters()))
                 calls.append(time.perf_counter() - start)
         return time.perf_counter() - begin, calls
 
 
-def training_loops(folder, every, cycles):
-    """Compare stretches of one training that record nothing, to a plain file, and with koopscope, in turns.
+def folds():
+    """Tell whether a journal is being folded."""
+    return any(thread.name == "koopscope-fold" for thread in threading.enumerate())
 
-    A stretch is a block of rows. One that is recorded and not timed comes before one that is, so that the
-    latter has the folding of a whole block beside it.
+
+def training_loops(folder, every, rows, blocks):
+    """Compare pieces of one training that record nothing, with koopscope, and to a plain file, in turns.
+
+    What a machine does besides changes within seconds, so pieces are short, and each is held against those
+    beside it that record nothing. The first row of every block completes the one before, so that the folding
+    of a block begins with a piece; where it is not done by the end of it, the piece goes on until it is,
+    without recording.
+
+    Parameters
+    ----------
+    folder
+        Where to record.
+    every
+        Steps from one row to the next.
+    rows
+        Rows in a piece, which divide a quarter of a block.
+    blocks
+        Blocks of rows to record.
     """
-    training, rounds = Training(), {kind: [] for kind in ("nothing", "plain file", "append()")}
-    writer = TrajectoryWriter(folder / "mlp.zarr", layout="torch", block_steps=BLOCK)
-    with writer, (folder / "plain.bin").open("wb", buffering=0) as file:
+    training, steps = Training(), rows * every
+    pieces = {"append()": [], "plain file": []}
+    writer = TrajectoryWriter(folder / f"mlp{every}.zarr", layout="torch", block_steps=BLOCK)
+    with writer, (folder / f"plain{every}.bin").open("wb", buffering=0) as file:
+
+        def nothing(*_):
+            pass
 
         def write(_, tensors):
             for tensor in tensors.values():
                 file.write(tensor.detach().numpy().data)
 
-        keeping = {"nothing": lambda *_: None, "plain file": write, "append()": writer.append}
-        training.run(every, writer.append)  # makes the store
-        for cycle in range(cycles):
-            # The other way round every second time: what the machine does meanwhile favours none.
-            for kind in list(rounds)[:: 1 if cycle % 2 else -1]:
-                if kind == "append()":
-                    training.run(every, writer.append)
-                rounds[kind].append(training.run(every, keeping[kind]))
-                writer.commit()
-    tell(every, rounds)
-    shutil.rmtree(folder / "mlp.zarr")
-    (folder / "plain.bin").unlink()
+        keeping = {"append()": writer.append, "plain file": write}
+        training.run((BLOCK - 1) * every, every, writer.append)
+        before, _ = training.run(steps, every, nothing)
+        for kind in (*["append()"] * 4, "plain file") * (blocks * BLOCK // rows // 4):
+            seconds, calls = training.run(steps, every, keeping[kind])
+            taken = steps
+            while folds():
+                seconds += training.run(1, every, nothing)[0]
+                taken += 1
+            after, _ = training.run(steps, every, nothing)
+            a_step = (before + after) / 2 / steps
+            pieces[kind].append((seconds - taken * a_step, steps * a_step, calls))
+            before = after
+    tell(every, pieces, blocks)
 
 
-def tell(every, rounds):
-    """Print how much slower the stretches were, and what a call took."""
-    alone = np.array([seconds for seconds, _ in rounds.pop("nothing")])
-    steps = BLOCK * every
-    print(
-        f"MLP {':'.join(map(str, MLP))}, every={every}: a step takes {np.median(alone) / steps * 1e6:.0f} us"
-    )
-    calls = {kind: np.array([each for _, each in runs]) * 1e6 for kind, runs in rounds.items()}
-    for kind, runs in rounds.items():
-        slower = (np.array([seconds for seconds, _ in runs]) / alone - 1) * 100
-        low, middle, high = np.quantile(slower, (0.25, 0.5, 0.75))
+def tell(every, pieces, blocks):
+    """Print how much slower training was, the median of all blocks, and what a call took."""
+    calls = {}
+    for kind, listed in pieces.items():
+        excess, alone, spent = (np.array(part).reshape(blocks, -1) for part in zip(*listed, strict=True))
+        calls[kind] = spent * 1e6
+        if kind == "append()":
+            a_step = np.median(alone.sum(axis=1)) / BLOCK / every
+            print(f"MLP {':'.join(map(str, MLP))}, every={every}: a step takes {a_step * 1e6:.0f} us")
+        low, middle, high = np.quantile(excess.sum(axis=1) / alone.sum(axis=1) * 100, (0.25, 0.5, 0.75))
+        # 95 % interval of a median: McGill, Tukey and Larsen 1978, doi:10.1080/00031305.1978.10479236
         print(
-            f"    {kind:10} {middle:+6.1f} % (quartiles {low:+.1f} to {high:+.1f}); call median "
-            f"{np.median(calls[kind]):.0f} us, mean {calls[kind].mean():.0f} us"
+            f"    {kind:10} {middle:+6.1f} % +- {1.57 * (high - low) / blocks**0.5:.1f}; "
+            f"call median {np.median(calls[kind]):.0f} us, mean {calls[kind].mean():.0f} us"
         )
     for name, of in (("median", np.median), ("mean", np.mean)):
         ratios = of(calls["append()"], axis=1) / of(calls["plain file"], axis=1)
-        print(f"    append() against the plain file, {name} of a stretch: {np.median(ratios):.2f} x")
+        print(f"    append() against the plain file, {name} of a block: {np.median(ratios):.2f} x")
 
 
 def main():
@@ -162,8 +188,8 @@ def main():
         append_and_fold(place, (128, 128, 26), 1500)
         append_and_fold(place, (1000, 900, 110), 300)
         folding(place)
-        training_loops(place, every=25, cycles=8)
-        training_loops(place, every=1, cycles=24)
+        training_loops(place, every=25, rows=2, blocks=12)
+        training_loops(place, every=1, rows=16, blocks=40)
     finally:
         shutil.rmtree(place)
 

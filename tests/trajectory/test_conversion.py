@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import zarr
+from chunk_files import chunk_files
 
 from koopscope.errors import OutputExistsError, TrajectoryError
 from koopscope.trajectory import TensorLayout, TrajectoryWriter, convert, open_trajectory
@@ -72,9 +73,8 @@ def test_convert__in_place(tmp_path):
 
 def test_convert__a_damaged_source_leaves_nothing(tmp_path):
     one_row_chunks(tmp_path / "slow.zarr", rows=5)
-    for chunk in (tmp_path / "slow.zarr" / "fc.weight" / "c").rglob("*"):
-        if chunk.is_file():
-            chunk.write_bytes(b"garbage")
+    for chunk in chunk_files(tmp_path / "slow.zarr" / "fc.weight"):
+        chunk.write_bytes(b"garbage")
     with pytest.raises(TrajectoryError, match="damaged"):
         convert(tmp_path / "slow.zarr", tmp_path / "fast.zarr")
     assert [child.name for child in tmp_path.iterdir()] == ["slow.zarr"]

@@ -63,7 +63,7 @@ def bombed(tmp_path, codec, data):
     metadata = json.loads(file.read_bytes())
     metadata["codecs"] = [metadata["codecs"][0], {"name": codec, "configuration": {}}]
     file.write_text(json.dumps(metadata))
-    (path / "a.weight" / "c" / "0" / "0" / "0").write_bytes(data)
+    (path / "a.weight" / "c.0.0.0").write_bytes(data)
     return path
 
 
@@ -92,7 +92,7 @@ def test_open_trajectory__bombs(tmp_path, kind):
     codec, make = BOMBS[kind]
     trajectory = open_trajectory(bombed(tmp_path, codec, make()))
     tracemalloc.start()
-    with pytest.raises(TrajectoryError, match=r"damaged.*chunk c/0/0/0"):
+    with pytest.raises(TrajectoryError, match=r"damaged.*chunk c\.0\.0\.0"):
         trajectory["a.weight"].load()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -1,12 +1,14 @@
 """A disk that fills up, forbids or dies in any phase: a typed error, nothing lost, and recording goes on."""
 
 import os
+import shutil
 import subprocess
 from contextlib import suppress
 from itertools import count
 
 import numpy as np
 import pytest
+from chunk_files import chunk_files
 from crashing import assert_kept, loss, tensors
 from faulty import FaultyDisk, Killed
 
@@ -92,6 +94,41 @@ def test_writer__full_disk_at_every_operation(disk, tmp_path, resumed, first, st
         go_on(writer, STEPS[len(rows) :])
         recorded_whole(path)
     assert times_full >= 0.8 * len(attempts)
+
+
+WIDE = np.random.default_rng(0).normal(size=(40, 4096)).astype("float32")  # 5 chunks a block
+
+
+def record_wide(path, acknowledged):
+    writer = TrajectoryWriter(path, layout="torch", block_steps=8, resume=True)
+    for step in range(0 if writer.last_step is None else writer.last_step + 1, 20):
+        writer.append(step, {"wide.weight": WIDE + step})
+        acknowledged.append(step)
+        if step == 10:
+            writer.commit()
+    writer.close()
+
+
+@pytest.mark.parametrize("kill", [True, False])
+def test_writer__death_or_full_disk_while_threads_write_chunks(disk, tmp_path, kill):
+    """At some of the operations of a recording whose blocks have many chunks, which threads share."""
+    record_wide(tmp_path / "whole.zarr", [])
+    assert len(chunk_files(tmp_path / "whole.zarr" / "wide.weight")) == 15
+    for at in range(0, disk.operations, 17):
+        path, acknowledged = tmp_path / f"{at}.zarr", []
+        disk.arm(at, kill=kill)
+        with suppress(Killed, RecordingError):
+            record_wide(path, acknowledged)
+        disk.bury()
+        if acknowledged:
+            steps = open_trajectory(path)["step"].values.tolist()
+            assert steps[: len(acknowledged)] == acknowledged
+            assert len(steps) <= len(acknowledged) + 1
+        record_wide(path, [])
+        found = open_trajectory(path)
+        assert found["step"].values.tolist() == list(range(20))
+        np.testing.assert_array_equal(found["wide.weight"].values, [WIDE + step for step in range(20)])
+        shutil.rmtree(path)
 
 
 def trouble(writer):

@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 from attacking import GIB, attacked, deflated
+from chunk_files import chunk_files
 from numcodecs import blosc, zstd
 
 from koopscope.trajectory import TrajectoryWriter
@@ -57,9 +58,8 @@ def test_store__a_chunk_of_one_gibibyte(store, bombs, array):
         codecs.append({"name": codec, "configuration": {}})
         change(place / array, codecs=[*codecs, *([{"name": "crc32c"}] if checksum else [])])
         seal = struct.pack("<I", crc32c(bombs[codec])) if checksum else b""
-        for chunk in (place / array / "c").rglob("*"):
-            if chunk.is_file():
-                chunk.write_bytes(bombs[codec] + seal)
+        for chunk in chunk_files(place / array):
+            chunk.write_bytes(bombs[codec] + seal)
     assert attacked(*stores, name="fc.weight").count("damaged") == len(kinds)
 
 

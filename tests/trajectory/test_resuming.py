@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chunk_files import chunk_files, use_folders
 from crashing import assert_kept, loss, tensors
 from faulty import FaultyDisk, Killed
 from hypothesis import settings
@@ -124,7 +125,29 @@ def test_resume__closed_recordings_grow_on(tmp_path):
     for start in range(0, 90, 30):
         record(path, range(start, start + 30), block_steps=4, resume=True)
         assert_kept(path, list(range(start + 30)))
-    assert len(list((path / "fc1.bias" / "c").iterdir())) <= 3
+    assert len(chunk_files(path / "fc1.bias")) <= 3
+
+
+def test_resume__chunks_in_folders(tmp_path):
+    """A recording by an earlier version: as it was closed, recorded on and cut off, and closed again."""
+    path = tmp_path / "whole" / "run.zarr"
+    record(path, range(10), block_steps=4)
+    use_folders(path)
+    assert_kept(path, list(range(10)))
+    writer = TrajectoryWriter(path, layout="torch", resume=True)
+    for step in range(10, 21):
+        writer.append(step, tensors(step), loss=loss(step))
+        if step == 18:
+            writer.commit()
+    assert_kept(path, list(range(21)))
+    shutil.copytree(path.parent, tmp_path / "cut")
+    writer.close()
+    for left in (path, tmp_path / "cut" / "run.zarr"):
+        assert_kept(left, list(range(21)))
+        record(left, range(21, 30), resume=True)
+        assert_kept(left, list(range(30)))
+        for array in [child for child in left.iterdir() if child.is_dir()]:
+            assert len({chunk.parent == array for chunk in chunk_files(array)}) == 1, array
 
 
 def test_resume__nothing_there_begins_anew(tmp_path):

@@ -127,7 +127,7 @@ def test_append__stores_what_the_format_says(tmp_path):
 def test_append__zeros_are_written_as_chunks(tmp_path):
     with TrajectoryWriter(tmp_path / "run.zarr", layout="torch") as writer:
         writer.append(0, {"a.bias": np.zeros(2)})
-    assert (tmp_path / "run.zarr" / "a.bias" / "c" / "0" / "0").is_file()
+    assert (tmp_path / "run.zarr" / "a.bias" / "c.0.0").is_file()
 
 
 def test_append__takes_a_copy(tmp_path):

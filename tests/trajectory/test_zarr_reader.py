@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from chunk_files import chunk_files
 
 from koopscope.errors import TrajectoryError
 from koopscope.trajectory import TrajectoryWriter, inspect, open_trajectory
@@ -39,7 +40,7 @@ def edit(path, change):
 
 
 def chunk_of(store, name):
-    return next(file for file in sorted((store / name / "c").rglob("*")) if file.is_file())
+    return chunk_files(store / name)[0]
 
 
 def test_read_zarr__recorded_attrs(store):
@@ -85,9 +86,8 @@ def test_read_zarr__pointwise_selection(store):
 
 
 def test_read_zarr__opening_reads_no_weight(store):
-    for chunk in (store / "fc.weight" / "c").rglob("*"):
-        if chunk.is_file():
-            chunk.write_bytes(b"garbage")
+    for chunk in chunk_files(store / "fc.weight"):
+        chunk.write_bytes(b"garbage")
     trajectory = open_trajectory(store)
     assert inspect(trajectory).attrs["weights"] == 15
     with pytest.raises(TrajectoryError, match=r"fc\.weight: damaged"):
