@@ -27,11 +27,6 @@ def blocked_r(matrix):
     return matrix.T @ matrix
 
 
-def trend_sums(rows, times, origin):
-    """Sum over rows of centred times times how far the weights are from their origin."""
-    return times @ (rows.astype(np.float64) - origin)
-
-
 def increment_gram(snapshots, members):
     """``P_km = D_k . D_m`` of each group."""
     increments = np.diff(snapshots.astype(np.float64), axis=0)

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from koopscope.errors import NonFiniteError
 from koopscope.kernels.accelerate import whole_rows
-from koopscope.kernels.trend_sums import trend_sums
-from koopscope.parallel import in_threads, n_cores
+from koopscope.kernels.row_look import look_at_rows
+from koopscope.parallel import in_threads
 from koopscope.statistics.reading import RowBlock
 from koopscope.statistics.spilling import release, roomy_zeros
 from koopscope.statistics.windows import Window
@@ -21,6 +21,7 @@ from koopscope.weight_vector import WeightVector
 
 LINEAR_SHARE = 5  # the linear baseline is fitted on the last fifth of the window
 THREAD_BYTES = 8 * 2**20  # less is looked at before threads have started
+TREND_WEIGHTS = 4096  # whose sums a thread keeps in its cache
 OSCILLATION_ROWS = 64  # rows before t2 that tell whether the run alternates from row to row
 WEIGHTS_PER_TILE = 2**9  # whose last rows are widened to float64 at a time, within the cache
 
@@ -218,11 +219,12 @@ class _LinearTrend:
         centred = self._times.centred[position : position + len(rows)]
 
         n_weights, rows = rows.shape[1], whole_rows(rows)
+        width = TREND_WEIGHTS if rows.nbytes > THREAD_BYTES else max(1, n_weights)
 
         def add(first: int) -> None:
-            trend_sums(rows, centred, self._origin, self._sum, first, min(first + width, n_weights))
+            part = slice(first, first + width)
+            look_at_rows(rows, 0, first, centred, self._origin[part], self._sum[part])
 
-        width = max(1, -(-n_weights // (n_cores() if rows.nbytes > THREAD_BYTES else 1)))
         in_threads(add, range(0, n_weights, width))
 
     def slope(self) -> npt.NDArray[np.float64]:

@@ -17,7 +17,6 @@ from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.mode_figures import mode_figures
 from koopscope.kernels.pair_triangle import pair_triangle
 from koopscope.kernels.row_look import look_at_rows
-from koopscope.kernels.trend_sums import trend_sums
 from koopscope.statistics.moments import Tiles
 
 EPS = np.finfo(np.float64).eps
@@ -154,22 +153,6 @@ def test_whole_rows__of_any_layout_has_the_rows_in_its_first_columns():
         assert whole.flags.c_contiguous
         assert np.array_equal(whole[:, : rows.shape[1]], rows)
     assert np.shares_memory(whole_rows(values[:, 2:7]), values)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("n_rows", "n_weights"), [(1, 1), (3, 5), (64, 7), (103, 40)])
-def test_trend_sums__equals_twin(dtype, n_rows, n_weights):
-    rows = walk(n_rows, n_weights, dtype)
-    times, origin = np.arange(n_rows) - (n_rows - 1) / 2, rows[0].astype(np.float64)
-    sums = np.zeros(n_weights)
-    trend_sums(rows, times, origin, sums, 0, n_weights)
-    scale = np.abs(times) @ np.abs(rows - origin)
-    assert np.all(np.abs(sums - reference.trend_sums(rows, times, origin)) <= n_rows * EPS * scale)
-    cut, parts = n_weights // 2, np.zeros(n_weights)
-    for first, stop in ((0, cut), (cut, n_weights)):  # any split gives the same bits
-        for begin, end in ((0, n_rows // 3), (n_rows // 3, n_rows)):
-            trend_sums(rows[begin:end], times[begin:end], origin, parts, first, stop)
-    assert np.array_equal(parts, sums)
 
 
 @pytest.mark.parametrize(("n_modes", "n_states", "n_rows"), [(1, 1, 1), (2, 5, 3), (6, 11, 22), (11, 11, 22)])
