@@ -14,12 +14,12 @@ from zarr.storage import MemoryStore
 
 from koopscope.errors import OutputExistsError, ResultError
 from koopscope.parallel import memory_budget
+from koopscope.trajectory.format import CHUNK_NAMES
 
 TREES = ("fit", "verification")
 TABLES = ("forecast", "spectrum", "backtest", "basin", "ensemble")
 _KIND = "koopscope_result"
-# Chunk c.0.0 rather than c/0/0: a third of the folders to make, and to remove when a result is replaced.
-_FLAT = {"chunk_key_encoding": {"name": "default", "separator": "."}}
+_ENCODING = {"chunk_key_encoding": CHUNK_NAMES}
 
 
 def save(result: xr.DataTree | xr.Dataset, path: str | os.PathLike[str]) -> None:
@@ -76,7 +76,7 @@ def _write_store(tree: xr.DataTree, place: Path) -> None:
     """Encode in memory, then write: a fit is dozens of small arrays, each a thread of its own to Zarr."""
     encoded: dict[str, Any] = {}
     encoding = {
-        node.path: dict.fromkeys(node.to_dataset(inherit=False).variables, _FLAT) for node in tree.subtree
+        node.path: dict.fromkeys(node.to_dataset(inherit=False).variables, _ENCODING) for node in tree.subtree
     }
     tree.to_zarr(MemoryStore(encoded), mode="w-", consolidated=False, zarr_format=3, encoding=encoding)
     for key, buffer in encoded.items():
@@ -91,7 +91,7 @@ def _write_by_lead(forecast: xr.Dataset, place: Path) -> None:
         part = forecast.isel(lead=slice(position, position + 1))
         how: dict[str, Any] = {"append_dim": "lead"}
         if position == 0:
-            how = {"mode": "w-", "zarr_format": 3, "encoding": dict.fromkeys(forecast.variables, _FLAT)}
+            how = {"mode": "w-", "zarr_format": 3, "encoding": dict.fromkeys(forecast.variables, _ENCODING)}
         part.to_zarr(place, consolidated=False, **how)
 
 

@@ -7,7 +7,7 @@ evolution; recordings of float64, and the source's own method, keep QR-compresse
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,6 +168,15 @@ class Tiles:
         return cls(columns, order.astype(np.uint64), cuts, at_once)
 
 
+def _stretches(n_pairs: int, phase: int, length: int) -> Iterator[tuple[int, int]]:
+    """First pair and number of pairs of each stretch; they end where ``phase`` plus it is a multiple."""
+    begin = 0
+    while begin < n_pairs:
+        count = min(length - (phase + begin) % length, n_pairs - begin)
+        yield begin, count
+        begin += count
+
+
 def kernel_moments(
     tiles: Tiles,
     rows: npt.NDArray[Any],
@@ -188,13 +197,11 @@ def kernel_moments(
         some = slice(part * n_tiles // n_parts, (part + 1) * n_tiles // n_parts)
         groups = slice(some.start * tiles.at_once, some.stop * tiles.at_once)
         own = tiles.columns[some], tiles.lines[some], tiles.cuts[some], reference[groups]
-        begin = 0
-        while begin < n_pairs:  # what neighbouring groups read again is still in the cache
-            count = min(ROWS_PER_CALL - (phase + begin) % ROWS_PER_CALL, n_pairs - begin)
+        sums = products[groups], totals[groups]
+        # Stretch by stretch: what neighbouring groups read again is still in the cache.
+        for begin, count in _stretches(n_pairs, phase, ROWS_PER_CALL):
             now = slice(begin, begin + count + stride)
-            sums = products[groups], totals[groups]
             lagged_moments(rows[now], rest[now], *own, stride, phase + begin, *sums)
-            begin += count
 
     in_threads(add, range(n_parts))
 
@@ -217,9 +224,7 @@ def blas_moments(
     n_pairs = rows.shape[0] - stride
 
     def add(group: int) -> None:
-        begin = 0
-        while begin < n_pairs:
-            count = min(ROWS_PER_PRODUCT - (phase + begin) % ROWS_PER_PRODUCT, n_pairs - begin)
+        for begin, count in _stretches(n_pairs, phase, ROWS_PER_PRODUCT):
             part = slice(begin, begin + count + stride)
             values = columns_of(rows[part], rest[part], members[group])
             values -= reference[group]
@@ -227,7 +232,6 @@ def blas_moments(
             products[group, 0, :d, :d] += starts.T @ starts
             products[group, 1, :d, :d] += starts.T @ ends
             totals[group, :d] += starts.sum(axis=0)
-            begin += count
 
     with single_threaded_blas():
         in_threads(add, range(members.shape[0]))

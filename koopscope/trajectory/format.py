@@ -25,6 +25,9 @@ STEP = "step"
 RUN = "run"
 
 ENDIAN: Final = "little"
+# Chunk c.0.0 rather than c/0/0: of folders there would be as many as chunks, and each takes as long to make
+# and to remove.
+CHUNK_NAMES: Final = {"name": "default", "separator": "."}
 BLOSC_NAME: Final = "lz4"
 BLOSC_LEVEL: Final = 5
 BLOSC_SHUFFLE: Final = "shuffle"

@@ -140,10 +140,6 @@ def sweep(path: Path) -> None:
                 child.unlink()
 
 
-# Chunk c.0.0 rather than c/0/0: of folders there would be as many as chunks, and making one takes as long.
-_FLAT: Mapping[str, Any] = {"name": "default", "separator": "."}
-
-
 def _create_array(group: zarr.Group, name: str, spec: ArraySpec) -> None:
     blosc = BloscCodec(
         typesize=spec.dtype.itemsize,
@@ -159,7 +155,7 @@ def _create_array(group: zarr.Group, name: str, spec: ArraySpec) -> None:
         chunks=order(spec.chunks),
         serializer=BytesCodec(endian=fmt.ENDIAN),
         compressors=(blosc, Crc32cCodec()),
-        chunk_key_encoding=dict(_FLAT),
+        chunk_key_encoding=dict[str, Any](fmt.CHUNK_NAMES),
         fill_value=spec.fill,
         dimension_names=spec.dims,
         attributes=dict(spec.attrs),
