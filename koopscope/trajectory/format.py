@@ -121,7 +121,7 @@ def check_count(where: str, count: int) -> None:
         Where there are more than a recording can need.
     """
     if count > MAX_TENSORS:
-        raise TrajectoryError(f"{where}: expected at most {MAX_TENSORS} tensors and metrics, found {count}")
+        raise TrajectoryError(f"{where}: expected at most {MAX_TENSORS} tensors and metrics, found more")
 
 
 def check_rows(where: str, rows: int) -> None:

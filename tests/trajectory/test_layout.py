@@ -333,9 +333,9 @@ def test_resolve__what_is_told_must_fit(facts, words):
 
 def test_resolve__twenty_thousand_tensors_in_seconds():
     shapes = {f"m{i}.conv.weight": (4, 4, 3, 3) for i in range(20_000)}
-    start = time.perf_counter()
+    start = time.process_time()
     resolve(shapes, declared="torch")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_resolve__two_names_for_one():
