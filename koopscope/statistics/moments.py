@@ -7,7 +7,7 @@ evolution; recordings of float64, and the source's own method, keep QR-compresse
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,10 @@ from koopscope.partition import GroupBlock
 
 Floats = npt.NDArray[np.float64]
 
-KERNEL_MEMBERS = 128  # wider groups are no slower through BLAS (tests/benchmarks/bench_small_groups.py)
+KERNEL_MEMBERS = 1024  # wider groups are no slower through BLAS (tests/benchmarks/bench_small_groups.py)
 ROWS_PER_PRODUCT = 256  # blocks of rows that are read hold whole multiples of it, so sums keep their order
-ROWS_PER_CALL = 1024  # of a kernel, a multiple of its tile
-WEIGHTS_PER_TILE = 512  # neighbours are read together: long stretches of a row, a tile within the cache
+WEIGHTS_PER_TILE = 1024  # neighbours are read together: long stretches of a row, within the cache
+VALUES_PER_LINE = 16  # of the cache, in single precision
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,13 @@ class MomentSums:
         self._columns = block.members - first_column
         self._stride = stride
         n_groups, d = block.members.shape
-        self._padded = -(-d // 4) * 4
+        self._padded = (d + 4) // 4 * 4
         require_memory(
             n_groups * self._padded**2 * 8 * 6,
             f"the moments of {n_groups} groups of {d} weights in {block.path}",
             "use a finer partition such as --partition node or quasi-node:10",
         )
-        self._products = np.zeros((n_groups, 2, self._padded, self._padded))
-        self._totals = np.zeros((n_groups, self._padded))
+        self._products = np.zeros((n_groups, self._padded, 2 * self._padded))
         self._pairs = 0
         self._head: Floats | None = None
         self._tail: Floats = np.empty(0)
@@ -92,7 +91,7 @@ class MomentSums:
         if self._head is None:
             self._head = columns_of(rows[: self._stride], rest[: self._stride], self._columns)
         self._tail = columns_of(rows[-self._stride :], rest[-self._stride :], self._columns)
-        arguments = rows, rest, self._head[0], self._stride, end, self._products, self._totals
+        arguments = rows, rest, self._head[0], self._stride, end, self._products
         if self._columns.shape[1] > KERNEL_MEMBERS:
             blas_moments(self._columns, *arguments)
         else:
@@ -103,7 +102,8 @@ class MomentSums:
     @property
     def total(self) -> float:
         """Sum of everything added, in which a value that is not finite shows."""
-        return float(self._totals.sum() + self._tail.sum())
+        d = self._columns.shape[1]
+        return float(self._products[:, :d, d].sum() + self._tail.sum())
 
     def finish(self) -> LaggedMoments:
         """Put the sums together; the moments of ends are those of starts but for the rows at either edge."""
@@ -112,11 +112,11 @@ class MomentSums:
         d = reference.shape[1]
         head = self._head - reference
         tail = self._tail - reference
-        upper = self._products[:, 0, :d, :d]
+        upper = self._products[:, :d, :d]
         starts = np.triu(upper) + np.triu(upper, 1).swapaxes(1, 2)
-        across = self._products[:, 1, :d, :d]
+        across = self._products[:, :d, self._padded : self._padded + d]
         edges = np.einsum("tgi,tgj->gij", tail, tail) - np.einsum("tgi,tgj->gij", head, head)
-        totals = self._totals[:, :d]
+        totals = self._products[:, :d, d]
         grams = np.empty((reference.shape[0], 2 * d + 1, 2 * d + 1))
         grams[:, 0, 0] = self._pairs
         grams[:, 0, 1 : d + 1] = grams[:, 1 : d + 1, 0] = totals
@@ -140,41 +140,51 @@ def columns_of(rows: npt.NDArray[Any], rest: npt.NDArray[Any], columns: npt.NDAr
 
 @dataclass(frozen=True)
 class Tiles:
-    """Neighbouring groups that are read together, as the kernel wants them (see `lagged_moments`).
+    """Groups as the kernel wants them: in neighbouring columns, and in tiles (see `lagged_moments`)."""
 
-    The sums do not depend on which groups share a tile.
-    """
-
-    columns: npt.NDArray[np.int64]
-    lines: npt.NDArray[np.uint64]
-    cuts: npt.NDArray[np.int64]
+    steps: npt.NDArray[np.int64]
+    first_steps: npt.NDArray[np.int64]
+    touched: npt.NDArray[np.int64]
+    first_touched: npt.NDArray[np.int64]
     at_once: int
+    split: int
 
     @classmethod
     def of(cls, members: npt.NDArray[np.int64], split: int, n_threads: int) -> Tiles:
         """Cut groups into tiles, as many for every thread; columns from ``split`` on are apart."""
+        from koopscope.kernels.vectors import LANES  # strided fits start without it
+
         n_groups, d = members.shape
-        largest = max(1, WEIGHTS_PER_TILE // (-(-d // 4) * 4))
+        flat = members.ravel()
+        index = np.arange(flat.size)
+        begins = np.ones(flat.size, bool)
+        begins[1:] = (np.diff(flat) != 1) | (flat[1:] == split) | (index[1:] % d == 0)
+        since = index - np.maximum.accumulate(np.where(begins, index, 0))
+        first = index[since % LANES == 0]
+        steps = np.stack([flat[first], first % d, np.diff(first, append=flat.size)], axis=1)
+        first_steps = np.searchsorted(first, np.arange(n_groups + 1) * d)
+
+        largest = max(1, WEIGHTS_PER_TILE // d)
         at_once = -(-n_groups // (n_threads * -(-n_groups // (n_threads * largest))))
-        n_tiles = -(-n_groups // at_once)
-        # What is missing of the last tile comes after all columns.
-        padded = np.full((n_tiles * at_once, d), np.iinfo(np.int64).max)
-        padded[:n_groups] = members
-        tiles = padded.reshape(n_tiles, at_once * d)
-        order = np.argsort(tiles, axis=1, kind="stable")
-        columns = np.take_along_axis(tiles, order, axis=1)
-        cuts = (columns < split).sum(axis=1)
-        columns[columns >= split] -= split
-        return cls(columns, order.astype(np.uint64), cuts, at_once)
+        lines = np.where(flat < split, flat, flat + VALUES_PER_LINE) // VALUES_PER_LINE
+        order = np.lexsort((flat, index // (at_once * d)))
+        tile, line = index[order] // (at_once * d), lines[order]
+        new = np.append(True, (np.diff(line) != 0) | (np.diff(tile) != 0))
+        first_touched = np.searchsorted(tile[new], np.arange(-(-n_groups // at_once) + 1))
+        return cls(steps, first_steps, flat[order][new], first_touched, at_once, split)
 
+    @property
+    def n_tiles(self) -> int:
+        """Number of tiles."""
+        return self.first_touched.size - 1
 
-def _stretches(n_pairs: int, phase: int, length: int) -> Iterator[tuple[int, int]]:
-    """First pair and number of pairs of each stretch; they end where ``phase`` plus it is a multiple."""
-    begin = 0
-    while begin < n_pairs:
-        count = min(length - (phase + begin) % length, n_pairs - begin)
-        yield begin, count
-        begin += count
+    def cut(self, tiles: slice) -> Tiles:
+        """Take some of the tiles."""
+        bounds = self.first_touched[tiles.start : tiles.stop + 1]
+        groups = slice(tiles.start * self.at_once, tiles.stop * self.at_once + 1)
+        first = self.first_steps[groups]
+        steps, touched = self.steps[first[0] : first[-1]], self.touched[bounds[0] : bounds[-1]]
+        return Tiles(steps, first - first[0], touched, bounds - bounds[0], self.at_once, self.split)
 
 
 def kernel_moments(
@@ -185,23 +195,31 @@ def kernel_moments(
     stride: int,
     phase: int,
     products: Floats,
-    totals: Floats,
 ) -> None:
     """Run the kernel `lagged_moments` on the tiles, in threads that have some of them each."""
     from koopscope.kernels.lagged_moments import lagged_moments  # strided fits start without it
 
-    rows, rest = whole_rows(rows), whole_rows(rest)
-    n_pairs, n_tiles, n_parts = rows.shape[0] - stride, tiles.cuts.size, min(n_cores(), tiles.cuts.size)
+    rows, rest, reference = whole_rows(rows), whole_rows(rest), np.ascontiguousarray(reference)
+    n_parts = min(n_cores(), tiles.n_tiles)
 
     def add(part: int) -> None:
-        some = slice(part * n_tiles // n_parts, (part + 1) * n_tiles // n_parts)
+        some = slice(part * tiles.n_tiles // n_parts, (part + 1) * tiles.n_tiles // n_parts)
         groups = slice(some.start * tiles.at_once, some.stop * tiles.at_once)
-        own = tiles.columns[some], tiles.lines[some], tiles.cuts[some], reference[groups]
-        sums = products[groups], totals[groups]
-        # Stretch by stretch: what neighbouring groups read again is still in the cache.
-        for begin, count in _stretches(n_pairs, phase, ROWS_PER_CALL):
-            now = slice(begin, begin + count + stride)
-            lagged_moments(rows[now], rest[now], *own, stride, phase + begin, *sums)
+        own = tiles.cut(some)
+        lagged_moments(
+            rows,
+            rest,
+            own.steps,
+            own.first_steps,
+            own.touched,
+            own.first_touched,
+            own.at_once,
+            own.split,
+            reference[groups],
+            stride,
+            phase,
+            products[groups],
+        )
 
     in_threads(add, range(n_parts))
 
@@ -214,24 +232,26 @@ def blas_moments(
     stride: int,
     phase: int,
     products: Floats,
-    totals: Floats,
 ) -> None:
     """Do what `kernel_moments` does, for groups wide enough to deserve matrix products.
 
     Groups are shared among threads and each matrix product has one, so that its sums keep their order.
     """
-    d = members.shape[1]
+    d, ends = members.shape[1], products.shape[2] // 2
     n_pairs = rows.shape[0] - stride
 
     def add(group: int) -> None:
-        for begin, count in _stretches(n_pairs, phase, ROWS_PER_PRODUCT):
+        begin = 0
+        while begin < n_pairs:
+            count = min(ROWS_PER_PRODUCT - (phase + begin) % ROWS_PER_PRODUCT, n_pairs - begin)
             part = slice(begin, begin + count + stride)
             values = columns_of(rows[part], rest[part], members[group])
             values -= reference[group]
-            starts, ends = values[:count], values[stride:]
-            products[group, 0, :d, :d] += starts.T @ starts
-            products[group, 1, :d, :d] += starts.T @ ends
-            totals[group, :d] += starts.sum(axis=0)
+            starts = values[:count]
+            products[group, :d, :d] += starts.T @ starts
+            products[group, :d, d] += starts.sum(axis=0)
+            products[group, :d, ends : ends + d] += starts.T @ values[stride:]
+            begin += count
 
     with single_threaded_blas():
         in_threads(add, range(members.shape[0]))
