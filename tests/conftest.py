@@ -14,11 +14,25 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):
+        begin_apart(items)
     if config.getoption("--run-long"):
         return
     for item in items:
         if "long" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="takes minutes; run with --run-long"))
+
+
+def begin_apart(items):
+    """Put tests that need no kernels where the second of two processes begins, which is in the middle.
+
+    Meanwhile the first one compiles, and leaves the machine code on disk; else both would compile them all.
+    """
+    folder = ROOT / "tests" / "trajectory"
+    apart = [item for item in items if folder in item.path.parents]
+    others = [item for item in items if folder not in item.path.parents]
+    middle = len(items) // 2
+    items[:] = [*others[:middle], *apart, *others[middle:]]
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,12 @@ from koopscope.errors import ResultError
 from koopscope.simulation import linear_run
 
 
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    """Look up a function of koopscope, as whoever has a result has done: the first one adds .koop."""
+    return koopscope.open_trajectory
+
+
 @pytest.fixture(scope="module")
 def run():
     return linear_run()

@@ -1,16 +1,25 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 import koopscope
 from koopscope.simulation import linear_run
 
 
-@pytest.fixture
-def folders(here):
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    place = tmp_path_factory.mktemp("stored")
     for seed in range(4):
         run = linear_run(seed=seed, drift=0.0)
-        koopscope.save(koopscope.fit(run, "layer", t2=300, lag=5), here / f"seed{seed}.koop" / "fit.zarr")
+        koopscope.save(koopscope.fit(run, "layer", t2=300, lag=5), place / f"seed{seed}.koop" / "fit.zarr")
+    return place
+
+
+@pytest.fixture
+def folders(here, stored):
+    shutil.copytree(stored, here, dirs_exist_ok=True)
     return [f"seed{seed}.koop" for seed in range(4)]
 
 

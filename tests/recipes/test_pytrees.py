@@ -11,6 +11,13 @@ from koopscope.trajectory import TrajectoryWriter, open_trajectory
 REASON = "is not installed: pip install 'koopscope[frameworks]'"
 
 
+@pytest.fixture(scope="module")
+def jax():
+    jax = pytest.importorskip("jax", reason=f"jax {REASON}")
+    jax.config.update("jax_disable_most_optimizations", True)  # they take longer than they save
+    return jax
+
+
 class Pair(NamedTuple):
     weight: Any
     bias: Any
@@ -39,8 +46,7 @@ def train(jax, loss, params, path, layout):
     return open_trajectory(path)
 
 
-def test_pytree_weights__flax_linen(tmp_path):
-    jax = pytest.importorskip("jax", reason=f"jax {REASON}")
+def test_pytree_weights__flax_linen(jax, tmp_path):
     nn = pytest.importorskip("flax.linen", reason=f"flax {REASON}")
 
     class Net(nn.Module):
@@ -73,9 +79,8 @@ def test_pytree_weights__flax_linen(tmp_path):
     assert (np.diff(trajectory["Dense_0.kernel"].values, axis=0) != 0).any()
 
 
-def test_pytree_weights__flax_nnx(tmp_path):
+def test_pytree_weights__flax_nnx(jax, tmp_path):
     nnx = pytest.importorskip("flax.nnx", reason=f"flax {REASON}")
-    jax = pytest.importorskip("jax", reason=f"jax {REASON}")
 
     class Net(nnx.Module):
         def __init__(self, rngs):
@@ -105,8 +110,7 @@ def test_pytree_weights__flax_nnx(tmp_path):
     assert (np.diff(trajectory["fc.kernel"].values, axis=0) != 0).any()
 
 
-def test_pytree_weights__haiku(tmp_path):
-    jax = pytest.importorskip("jax", reason=f"jax {REASON}")
+def test_pytree_weights__haiku(jax, tmp_path):
     hk = pytest.importorskip("haiku", reason=f"dm-haiku {REASON}")
 
     def net(x):
@@ -134,8 +138,7 @@ def test_pytree_weights__haiku(tmp_path):
     fits_by_node(tmp_path / "run.zarr")
 
 
-def test_pytree_weights__bfloat16_is_kept(tmp_path):
-    jax = pytest.importorskip("jax", reason=f"jax {REASON}")
+def test_pytree_weights__bfloat16_is_kept(jax, tmp_path):
     values = jax.numpy.asarray([[1.5, 2.0]], "bfloat16")
     with TrajectoryWriter(tmp_path / "run.zarr", layout="flax") as writer:
         writer.append(0, pytree_weights({"Dense_0": {"kernel": values}}))
@@ -144,8 +147,7 @@ def test_pytree_weights__bfloat16_is_kept(tmp_path):
     assert found.values.tolist() == [[[1.5, 2.0]]]
 
 
-def test_pytree_weights__equinox(tmp_path):
-    jax = pytest.importorskip("jax", reason=f"jax {REASON}")
+def test_pytree_weights__equinox(jax, tmp_path):
     eqx = pytest.importorskip("equinox", reason=f"equinox {REASON}")
     model = eqx.nn.MLP(3, 2, 4, 1, key=jax.random.key(0))
     conv = eqx.nn.Conv2d(2, 3, 3, key=jax.random.key(0))

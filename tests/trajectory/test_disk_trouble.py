@@ -20,7 +20,9 @@ STEPS = range(8)
 
 @pytest.fixture
 def disk(monkeypatch):
-    return FaultyDisk(monkeypatch)
+    disk = FaultyDisk(monkeypatch)
+    yield disk
+    disk.retire()
 
 
 def record(path, acknowledged):

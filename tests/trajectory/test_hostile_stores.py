@@ -7,7 +7,8 @@ import struct
 
 import numpy as np
 import pytest
-from attacking import GIB, attacked, deflated
+from attacking import attacked
+from bombs import GIB, in_gzip
 from chunk_files import chunk_files
 from numcodecs import blosc, zstd
 
@@ -32,7 +33,7 @@ def change(path, **entries):
 
 
 def copies(store, count):
-    """Give further stores of the same kind: they share one process, which takes most of the time."""
+    """Give further stores of the same kind."""
     places = [store.with_name(f"copy{number}.zarr") for number in range(count)]
     for place in places:
         shutil.copytree(store, place)
@@ -45,7 +46,7 @@ def bombs():
     return {
         "blosc": bytes(blosc.compress(zeros, b"lz4", 5)),
         "zstd": bytes(zstd.compress(zeros, 1)),
-        "gzip": deflated(GIB, wbits=31),
+        "gzip": in_gzip(GIB),
     }
 
 
@@ -94,12 +95,13 @@ def test_store__metadata_without_end(store):
 
 
 def test_store__a_hundred_thousand_tensors(store):
-    (store / "shared").write_bytes((store / "fc.bias" / "zarr.json").read_bytes())
+    shared = f"{store}/shared"
+    shutil.copy(store / "fc.bias" / "zarr.json", shared)
     for number in range(20_000):  # beyond the limit; what is not opened costs nothing more
-        (store / f"t{number}").mkdir()
-        os.link(store / "shared", store / f"t{number}" / "zarr.json")
+        os.mkdir(f"{store}/t{number}")
+        os.link(shared, f"{store}/t{number}/zarr.json")
     for number in range(20_000, 100_000):
-        (store / f"t{number}").symlink_to(store / "t0")
+        os.symlink("t0", f"{store}/t{number}")
     assert "at most 20000" in attacked(store)
 
 

@@ -105,7 +105,7 @@ class Recording(RuleBasedStateMachine):
 
     def teardown(self):
         self.writer = None
-        self.disk.bury()
+        self.disk.retire()
         self.patch.undo()
         shutil.rmtree(self.folder)
 
@@ -242,5 +242,5 @@ def test_writer__disk_trouble_does_not_hide_the_exception(tmp_path, monkeypatch)
     disk.arm(0)
     with pytest.raises(RecordingError):
         writer.__exit__(None, None, None)
-    disk.arm(None)
+    disk.retire()
     assert_kept(tmp_path / "run.zarr", list(range(6)))
