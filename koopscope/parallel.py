@@ -221,7 +221,8 @@ def dask_client(scheduler: str) -> Iterator[Any]:
     # One thread a worker, in dask and in BLAS: processes are what runs in parallel here.
     workers = {"n_workers": n_cores(), "threads_per_worker": 1, "env": {"OMP_NUM_THREADS": "1"}}
     cluster = distributed.LocalCluster(processes=True, dashboard_address=None, **workers)
-    with cluster, distributed.Client(cluster) as client:
+    # Results come from the workers themselves, which may not be within reach of who asks a cluster elsewhere.
+    with cluster, distributed.Client(cluster, direct_to_workers=True) as client:
         yield client
 
 
