@@ -97,9 +97,10 @@ def tell(name, rounds):
     seconds, cpu, peak = map(statistics.median, columns)
     reference = STRIDED if "workers" in name else ONLY
     ratio = seconds / statistics.median(found[reference][0] for found in rounds)
+    against = "" if name == reference else f"{ratio:.2f} x {reference}, "
     print(
         f"{name:36} {seconds:6.2f} s ({min(columns[0]):.2f} to {max(columns[0]):.2f}), "
-        f"{ratio:.2f} x {reference}, processor {cpu:5.2f} s, peak {peak:.2f} GB"
+        f"{against}processor {cpu:5.2f} s, peak {peak:.2f} GB"
     )
 
 
