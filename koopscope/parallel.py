@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import sys
@@ -23,6 +24,7 @@ Result = TypeVar("Result")
 MEMORY_BUDGET = 10**9  # bytes that one piece of work may hold, where nothing else is asked for
 READ_BLOCK = 64 * 2**20  # bytes of recorded rows decoded at a time
 NUMBERS_PER_POOL = 2**22  # snapshots worth more than one thread of BLAS
+KEPT_BY_MALLOC = 8 * 2**20  # beyond any buffer that Blosc asks for, chunk after chunk
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _budget: ContextVar[int | None] = ContextVar("memory_budget", default=None)
@@ -219,8 +221,32 @@ def dask_client(scheduler: str) -> Iterator[Any]:
     # One thread a worker, in dask and in BLAS: processes are what runs in parallel here.
     workers = {"n_workers": n_cores(), "threads_per_worker": 1, "env": {"OMP_NUM_THREADS": "1"}}
     cluster = distributed.LocalCluster(processes=True, dashboard_address=None, **workers)
-    with cluster, distributed.Client(cluster) as client:
+    # Results come from the workers themselves, which may not be within reach of who asks a cluster elsewhere.
+    with cluster, distributed.Client(cluster, direct_to_workers=True) as client:
         yield client
+
+
+@contextmanager
+def malloc_keeps_memory() -> Iterator[None]:
+    """Have the C library use freed memory again, which dask tells it to give back on its workers.
+
+    ``MALLOC_TRIM_THRESHOLD_``, which dask sets for them, also stops it from learning how large the buffers
+    are that are asked for again and again: each of Blosc's would be mapped anew, page by page, for a third of
+    the time that decoding takes. What dask asked for holds again afterwards.
+    """
+    asked = os.environ.get("MALLOC_TRIM_THRESHOLD_", "")
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None or not asked.isdecimal():
+        yield
+        return
+    trim_threshold, mmap_threshold = -1, -3  # as malloc.h numbers them
+    mallopt(trim_threshold, KEPT_BY_MALLOC)
+    mallopt(mmap_threshold, KEPT_BY_MALLOC)
+    try:
+        yield
+    finally:
+        mallopt(trim_threshold, int(asked))
+        mallopt(mmap_threshold, 2**17)  # where it begins, and stays unless it learns
 
 
 def dask_tree(client: Any, combine: Callable[[Any, Any], Any], futures: list[Any]) -> Any:

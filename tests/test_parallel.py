@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
@@ -78,3 +83,31 @@ def test_limited_threads__counts_as_cores():
     with limited_threads(1):
         assert n_cores() == 1
     assert n_cores() == before
+
+
+FAULTS = """
+import resource
+from koopscope.parallel import malloc_keeps_memory
+
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        b"x" * 2**20  # 256 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+outside = faults()
+with malloc_keeps_memory():
+    inside = faults()
+print(outside, inside, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are not told by dask")
+def test_malloc_keeps_memory__where_dask_has_it_given_back():
+    environment = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"}
+    run = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, check=True)
+    outside, inside, after = map(int, run.stdout.split())
+    # A hundred times 256 pages of 4 KiB; inside only those of the first, wherever in the heap it came to lie.
+    assert min(outside, after) > 20 * inside

@@ -12,7 +12,13 @@ import xarray as xr
 
 from koopscope.errors import UsageError
 from koopscope.kernels.accelerate import announce_compilation
-from koopscope.parallel import blas_threads_for, limited_memory, limited_threads, single_threaded_blas
+from koopscope.parallel import (
+    blas_threads_for,
+    limited_memory,
+    limited_threads,
+    malloc_keeps_memory,
+    single_threaded_blas,
+)
 from koopscope.partition import GroupBlock, Partition
 from koopscope.progress import Listener, listener
 from koopscope.statistics.distribution import collect_shares
@@ -229,7 +235,7 @@ def collect_share(share: Share) -> tuple[Grid, list[tuple[GroupBlock, Any]]]:
     if settings.pop("grams"):
         settings["method"], settings["delays"] = AUTO, 1
     # The other cores are those of other workers.
-    with limited_threads(1), single_threaded_blas():
+    with limited_threads(1), single_threaded_blas(), malloc_keeps_memory():
         statistics = collect(share.open(), share.partition, **settings)
     return statistics.grid, [(block.block, block.kind) for block in statistics.blocks]
 

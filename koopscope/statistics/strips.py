@@ -210,8 +210,9 @@ def read_strips(
         strip, add = job
         with decoding():
             for piece in _pieces(trajectory, weights, window, strip):
-                going_on = add(piece)
-                yield (piece.stop - piece.start) * strip.size * strip.itemsize
+                going_on, n_bytes = add(piece), (piece.stop - piece.start) * strip.size * strip.itemsize
+                del piece  # the next is decoded into its memory
+                yield n_bytes
                 if not going_on:
                     return
 
@@ -223,16 +224,21 @@ def read_strips(
 def _pieces(trajectory: xr.Dataset, weights: WeightVector, window: Window, strip: Strip) -> Iterator[Piece]:
     variable = trajectory[weights.tensors[strip.tensor].name].variable
     held = variable.values.reshape(variable.shape[0], -1) if strip.flat else None
-    # Kernels know float32 and float64 only; float16 is widened, exactly.
-    dtype = np.result_type(variable.dtype, np.float32)
     start, end = window.first_row, window.last_row + 1
     while start < end:
         stop = min((start // strip.rows + 1) * strip.rows, end)
-        if held is not None and are_cut_from_wider(held) and held.dtype == dtype:
-            yield Piece(strip, start, whole_rows(held[:stop]), start, strip.columns[0].start)
-        else:
-            part = (slice(start, stop), *strip.columns)
-            rows = np.asarray(variable[part].values) if held is None else held[part]
-            rows = np.ascontiguousarray(rows, dtype)
-            yield Piece(strip, start, rows.reshape(stop - start, strip.size))
+        yield _piece(variable, held, strip, start, stop)
         start = stop
+
+
+def _piece(
+    variable: xr.Variable, held: npt.NDArray[Any] | None, strip: Strip, start: int, stop: int
+) -> Piece:
+    # Kernels know float32 and float64 only; float16 is widened, exactly.
+    dtype = np.result_type(variable.dtype, np.float32)
+    if held is not None and are_cut_from_wider(held) and held.dtype == dtype:
+        return Piece(strip, start, whole_rows(held[:stop]), start, strip.columns[0].start)
+    part = (slice(start, stop), *strip.columns)
+    rows = np.asarray(variable[part].values) if held is None else held[part]
+    rows = np.ascontiguousarray(rows, dtype)
+    return Piece(strip, start, rows.reshape(stop - start, strip.size))

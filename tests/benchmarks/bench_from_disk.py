@@ -2,8 +2,10 @@
 
 Writes a recording of 4 GB (needs 3 GB of disk), reads and decodes it, fits it node by node, and removes it;
 or measures on one that is there, where FOLDER is that. PART of a line's name leaves out the others. Every
-measurement is a process of its own, so that its peak memory is its own; medians of three. A fit of 2 000 rows
-comes before, which loads modules and kernels (tests/benchmarks/startup.py measures those) and starts workers.
+measurement is a process of its own, so that its peak memory is its own; all are done in turn, five times
+over, and medians given, with the least and the most of the seconds. A fit of 2 000 rows comes before, which
+loads modules and kernels (tests/benchmarks/startup.py measures those); workers are started and have done
+theirs. Processor time and memory are those of the process that asks, without its workers.
 """
 
 from __future__ import annotations
@@ -21,17 +23,20 @@ import numpy as np
 from koopscope import TrajectoryWriter
 
 WIDTH, ROWS = 10, 10_000
+ROUNDS = 5
 
+# Blocks that the reader decodes into the memory of those before: larger ones take a quarter longer.
 READ = """
-for start in range(0, run.sizes["step"], 512):
-    run["fc.weight"].variable[start : start + 512].values
-run["fc.bias"].variable[:].values
+for start in range(0, run.sizes["step"], 128):
+    run["fc.weight"].variable[start : start + 128].values
+    run["fc.bias"].variable[start : start + 128].values
 """
+ONLY, STRIDED = "reading and decoding only", "fit, default lag"
 JOBS = {
-    "reading and decoding only": READ,
-    "fit, default lag": 'koopscope.fit(run, "node", t2=last)',
+    ONLY: READ,
+    STRIDED: 'koopscope.fit(run, "node", t2=last)',
     "fit, every pair at lag 1": 'koopscope.fit(run, "node", t2=last, lag=1, pairs="every")',
-    "fit, default lag, two dask workers": 'koopscope.fit(run, "node", t2=last, scheduler=address)',
+    f"{STRIDED}, two dask workers": 'koopscope.fit(run, "node", t2=last, scheduler=address)',
 }
 # Made beforehand, so that the first fit of them has been done with some rows.
 CLUSTER = """
@@ -86,6 +91,19 @@ def measure(job, path, folder):
     return json.loads(found.stdout.splitlines()[-1])
 
 
+def tell(name, rounds):
+    """Print a line: medians, and how many times as long as reading, or for workers as the threads."""
+    columns = list(zip(*(found[name] for found in rounds), strict=True))
+    seconds, cpu, peak = map(statistics.median, columns)
+    reference = STRIDED if "workers" in name else ONLY
+    ratio = seconds / statistics.median(found[reference][0] for found in rounds)
+    against = "" if name == reference else f"{ratio:.2f} x {reference}, "
+    print(
+        f"{name:36} {seconds:6.2f} s ({min(columns[0]):.2f} to {max(columns[0]):.2f}), "
+        f"{against}processor {cpu:5.2f} s, peak {peak:.2f} GB"
+    )
+
+
 def main():
     """Run all, in a folder that is removed afterwards."""
     place = Path(sys.argv[1]) if len(sys.argv) > 1 else None
@@ -96,19 +114,11 @@ def main():
             path = place
         else:
             write(path, float(sys.argv[2]) if len(sys.argv) > 2 else 4.0)
-        reference = None
         part = sys.argv[3] if len(sys.argv) > 3 else ""
-        for name, job in JOBS.items():
-            if reference and part not in name:
-                continue
-            rounds = [measure(job, path, folder) for _ in range(3)]
-            seconds, cpu, peak = (statistics.median(column) for column in zip(*rounds, strict=True))
-            reference = reference or seconds
-            print(
-                f"{name:36} {seconds:7.2f} s ({seconds / reference:.2f} x), processor {cpu:6.2f} s, "
-                f"peak {peak:.2f} GB",
-                flush=True,
-            )
+        jobs = {name: job for name, job in JOBS.items() if part in name or name in (ONLY, STRIDED)}
+        rounds = [{name: measure(job, path, folder) for name, job in jobs.items()} for _ in range(ROUNDS)]
+        for name in jobs:
+            tell(name, rounds)
     finally:
         shutil.rmtree(folder)
 

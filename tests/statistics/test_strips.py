@@ -10,6 +10,7 @@ from koopscope.errors import MemoryBudgetError, NonFiniteError
 from koopscope.parallel import limited_memory
 from koopscope.statistics import reading, strips
 from koopscope.statistics.strips import cut_into_strips
+from koopscope.statistics.windows import choose_window
 from koopscope.trajectory import from_arrays
 from koopscope.weight_vector import WeightVector
 
@@ -53,6 +54,27 @@ def test_read_grid__from_disk_as_from_memory(store, arrays, settings, monkeypatc
     monkeypatch.setattr(strips, "FEW_BYTES", 0)  # in threads
     assert len(cut_into_strips(run, WeightVector.of(run))) > 6
     same(koopscope.collect(run, "node", **settings).grid, held)
+
+
+def test_read_strips__each_piece_lies_where_the_one_before_it_lay(tmp_path):
+    path = tmp_path / "run.zarr"
+    with koopscope.TrajectoryWriter(path, layout="torch", block_steps=64) as writer:
+        for step in range(1000):
+            writer.append(step, {"a.weight": np.full((8, 512), step, "float32")})
+    run = koopscope.open_trajectory(path)
+    weights = WeightVector.of(run)
+    window = choose_window(np.arange(1000), t1=0, t2=999, lag=1)
+    places = []
+
+    def add(piece):
+        places.append((piece.stop - piece.start, piece.rows.ctypes.data))
+        return True
+
+    strips.read_strips(run, weights, window, [(cut_into_strips(run, weights)[0], add)], lambda *said: None)
+    longest = max(rows for rows, _ in places)
+    found = [place for rows, place in places if rows == longest]
+    assert len(found) > 2
+    assert len(set(found)) == 1
 
 
 @pytest.mark.parametrize("bad", [None, np.nan])
