@@ -79,7 +79,7 @@ def test_look_at_every_value(benchmark, values):
 
 
 @pytest.mark.benchmark(group="kernel against BLAS, by weights of a group")
-@pytest.mark.parametrize("d", [24, 96, 288, 576, 1152])
+@pytest.mark.parametrize("d", [24, 48, 96, 192, 288, 576, 1152])
 @pytest.mark.parametrize("add", [kernel_moments, blas_moments])
 def test_crossover(benchmark, values, add, d):
     n_groups = 2304 // d
