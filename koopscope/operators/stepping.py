@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from koopscope.operators.batches import GROUPS_PER_TASK
 from koopscope.operators.model import Floats
-from koopscope.parallel import in_threads
 
 
 def states_at(
@@ -37,13 +35,14 @@ def states_at(
     """
     whole, remainder = np.divmod(leads, lag)
     below = whole.astype(np.int64)
-    if not remainder.any():
-        return affine_steps(operators, displacement, below, together=together)
-    counts, position = np.unique(np.concatenate([below, below + (remainder > 0)]), return_inverse=True)
-    states = affine_steps(operators, displacement, counts, together=together)
-    share = (remainder / lag)[None, :, None]
-    lower, upper = states[:, position[: leads.size]], states[:, position[leads.size :]]
-    with np.errstate(invalid="ignore"):  # between infinities
+    # A diverging operator overflows here; the caller deals with the infinities it leaves.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not remainder.any():
+            return affine_steps(operators, displacement, below, together=together)
+        counts, position = np.unique(np.concatenate([below, below + (remainder > 0)]), return_inverse=True)
+        states = affine_steps(operators, displacement, counts, together=together)
+        share = (remainder / lag)[None, :, None]
+        lower, upper = states[:, position[: leads.size]], states[:, position[leads.size :]]
         return np.where(share > 0, (1 - share) * lower + share * upper, lower)
 
 
@@ -54,9 +53,8 @@ def affine_steps(
 
     ``z(m) = (I + A + ... + A^(m-1)) b``. Squaring the map, a matrix that acts on ``[z 1]``, costs
     ``log2(m)`` products a group however many counts are asked for, and never passes through eigenvectors,
-    which are ill conditioned for operators close to defective. It is NumPy's stacked product, in threads,
-    and no kernel: there are a dozen squarings, and loading one more compiled function takes longer than all
-    of them.
+    which are ill conditioned for operators close to defective. It is NumPy's stacked product and no kernel:
+    there are a dozen squarings, and loading one more compiled function takes longer than all of them.
 
     Parameters
     ----------
@@ -71,30 +69,20 @@ def affine_steps(
     -------
     Shape ``(group, count, state)``.
     """
-    parts = [slice(at, at + GROUPS_PER_TASK) for at in range(0, max(1, len(offsets)), GROUPS_PER_TASK)]
-    done = in_threads(lambda part: _affine_steps(operators[part], offsets[part], counts, together), parts)
-    return done[0] if len(done) == 1 else np.concatenate(done)
-
-
-def _affine_steps(
-    operators: Floats, offsets: Floats, counts: npt.NDArray[np.int64], together: bool
-) -> Floats:
-    """Step some groups; where an operator diverges, the caller deals with the infinities it leaves."""
     n_groups, n = offsets.shape
     maps = np.zeros((n_groups, n + 1, n + 1))  # of rows: [z 1] becomes [z 1] @ map
     maps[:, :n, :n], maps[:, n, :n], maps[:, n, n] = operators.swapaxes(1, 2), offsets, 1.0
     states = np.zeros((n_groups, counts.size, n + 1))
     states[:, :, n] = 1.0
     spare = np.empty_like(maps)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for bit in range(int(counts.max(initial=0)).bit_length()):
-            if bit:
-                maps, spare = _squared(maps, spare), maps
-            taken = np.flatnonzero(counts >> bit & 1)
-            if together:
-                states[:, taken] = states[:, taken] @ maps
-            elif taken.size:  # vector by vector
-                states[:, taken] = (states[:, taken, None] @ maps[:, None])[:, :, 0]
+    for bit in range(int(counts.max(initial=0)).bit_length()):
+        if bit:
+            maps, spare = _squared(maps, spare), maps
+        taken = np.flatnonzero(counts >> bit & 1)
+        if together:
+            states[:, taken] = states[:, taken] @ maps
+        elif taken.size:  # vector by vector
+            states[:, taken] = (states[:, taken, None] @ maps[:, None])[:, :, 0]
     return states[:, :, :n]
 
 
