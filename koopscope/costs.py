@@ -39,6 +39,8 @@ FEW_BYTES, PIECE_BYTES, THREADS_PER_CORE = 32 * 2**20, 4 * 2**20, 2
 PIECES_PER_THREAD = 1.5  # what a thread holds: a piece, and the chunk that is decoded
 ROWS_RATE = 2e10  # bytes a second of a look at every row and the trend of the last ones
 WEIGHT_SECONDS = 1.3e-8  # of a forecast, for every weight
+LABEL_SECONDS = 4e-5  # the same for every tensor: a variable of the dataset
+GROUP_SECONDS = 5e-7  # the same for every group, however small: .35e-6 to .58e-6 for thousands of one weight
 
 
 def inspect(
@@ -187,6 +189,8 @@ def _cost(sizes: list[tuple[int, int]], work: Work, rates: Rates, reading: float
         "forecast_seconds": OVERHEAD_SECONDS / 3
         + len(sizes) * BLOCK_SECONDS / 4
         + work.weights * WEIGHT_SECONDS
+        + work.tensors * LABEL_SECONDS
+        + sum(count for count, _ in sizes) * GROUP_SECONDS
         + jump / (KERNEL_SHARE * rates.product),
     }
 
