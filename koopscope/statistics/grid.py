@@ -13,7 +13,7 @@ import numpy.typing as npt
 from koopscope.errors import NonFiniteError
 from koopscope.kernels.accelerate import whole_rows
 from koopscope.kernels.row_look import look_at_rows
-from koopscope.parallel import in_threads
+from koopscope.parallel import in_threads, n_cores
 from koopscope.statistics.reading import RowBlock
 from koopscope.statistics.spilling import release, roomy_zeros
 from koopscope.statistics.windows import Window
@@ -219,7 +219,12 @@ class _LinearTrend:
         centred = self._times.centred[position : position + len(rows)]
 
         n_weights, rows = rows.shape[1], whole_rows(rows)
-        width = TREND_WEIGHTS if rows.nbytes > THREAD_BYTES else max(1, n_weights)
+        width = max(1, n_weights)
+        if (
+            rows.nbytes > THREAD_BYTES
+        ):  # in stretches of like lengths, which threads end with at the same time
+            rounds = -(-n_weights // (TREND_WEIGHTS * n_cores()))
+            width = -(-n_weights // (rounds * n_cores()))
 
         def add(first: int) -> None:
             part = slice(first, first + width)
