@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from koopscope.errors import UsageError
@@ -37,7 +38,8 @@ GATHER_SECONDS = 8e-9  # to pick and widen one number of a wide group's snapshot
 # As statistics.strips has them, which is not imported: numba would load with it.
 FEW_BYTES, PIECE_BYTES, THREADS_PER_CORE = 32 * 2**20, 4 * 2**20, 2
 PIECES_PER_THREAD = 1.5  # what a thread holds: a piece, and the chunk that is decoded
-ROWS_RATE = 2e10  # bytes a second of a look at every row and the trend of the last ones
+TREND_RATE = 1e10  # bytes a second of the line through the last rows
+TREND_SHARE = 5  # those are the last fifth of the window
 WEIGHT_SECONDS = 1.3e-8  # of a forecast, for every weight
 LABEL_SECONDS = 4e-5  # the same for every tensor: a variable of the dataset
 GROUP_SECONDS = 5e-7  # the same for every group, however small: .35e-6 to .58e-6 for thousands of one weight
@@ -130,10 +132,12 @@ def _costs(trajectory: xr.Dataset, step_seconds: float | None, *, lints: bool) -
 class Work:
     """What a fit reads: rows of the window, bytes and tensors of a row, snapshots kept, and the lead.
 
-    ``reading`` is what is held while reading: a few pieces a thread, or the window where that is less.
+    ``read_bytes`` is what is decoded: chunks without a row that is used are left out. ``reading`` is what is
+    held meanwhile: a few pieces a thread, or the window where that is less.
     """
 
     rows: int
+    read_bytes: int
     reading: int
     row_bytes: int
     tensors: int
@@ -152,8 +156,22 @@ class Work:
         largest = rows * max((slot.size for slot in weights.tensors), default=0) * weights.dtype.itemsize
         piece = min(PIECE_BYTES, largest)  # of one tensor
         reading = min(rows * row_bytes, int(threads * PIECES_PER_THREAD * piece))
-        n = (rows - 1) // max(1, round((rows - 1) / (SNAPSHOTS - 1))) + 1  # about a hundred
-        return cls(rows, reading, row_bytes, len(weights.tensors), weights.size, n, length // 4)
+        stride = max(1, round((rows - 1) / (SNAPSHOTS - 1)))
+        n = (rows - 1) // stride + 1  # about a hundred
+        read = read_bytes(trajectory, weights, rows, stride)
+        return cls(rows, read, reading, row_bytes, len(weights.tensors), weights.size, n, length // 4)
+
+
+def read_bytes(trajectory: xr.Dataset, weights: WeightVector, rows: int, stride: int) -> int:
+    """Count the bytes of all chunks that hold a row on the grid or one of the last fifth."""
+    used = np.arange(rows - 1, -1, -stride)
+    used = np.union1d(used, np.arange(rows - rows // TREND_SHARE, rows))
+    total = 0
+    for slot in weights.tensors:
+        variable = trajectory[slot.name].variable
+        chunk = variable.encoding.get("preferred_chunks", {}).get(variable.dims[0], 1)
+        total += min(rows, np.unique(used // chunk).size * chunk) * slot.size * variable.dtype.itemsize
+    return total
 
 
 def _cost(sizes: list[tuple[int, int]], work: Work, rates: Rates, reading: float) -> dict[str, Any]:
@@ -161,7 +179,11 @@ def _cost(sizes: list[tuple[int, int]], work: Work, rates: Rates, reading: float
     n = work.snapshots
     snapshots = n * work.row_bytes
     flops, step, jump = 0.0, 0.0, 0.0
-    seconds = OVERHEAD_SECONDS + work.tensors * TENSOR_SECONDS + work.rows * work.row_bytes / ROWS_RATE
+    seconds = (
+        OVERHEAD_SECONDS
+        + work.tensors * TENSOR_SECONDS
+        + work.rows * work.row_bytes / (TREND_SHARE * TREND_RATE)
+    )
     memory = snapshots + work.reading + 5 * 8 * work.weights
     doublings = max(1, math.ceil(math.log2(max(2, n // 4))))
     for count, d in sizes:
@@ -183,7 +205,7 @@ def _cost(sizes: list[tuple[int, int]], work: Work, rates: Rates, reading: float
         "largest_group": max(d for _, d in sizes),
         "fit_flops": flops,
         "fit_memory_bytes": memory,
-        "fit_seconds": seconds + work.rows * work.row_bytes / reading,
+        "fit_seconds": seconds + work.read_bytes / reading,
         "step_flops": step,
         "jump_flops": jump,
         "forecast_seconds": OVERHEAD_SECONDS / 3

@@ -53,7 +53,7 @@ class WindowError(InvalidDataError):
 
 
 class NonFiniteError(InvalidDataError):
-    """NaN or infinity among the weights of the window."""
+    """NaN or infinity among the rows of the window that are used; names the first step that has one."""
 
     code = "non-finite"
 

@@ -33,10 +33,9 @@ def increment_gram(snapshots, members):
     return np.stack([increments[:, group] @ increments[:, group].T for group in members])
 
 
-def row_look(rows, centred, origin):
-    """Whether rows are finite, and ``sum c_t (w_t - origin)`` of the last of them."""
-    last = rows[len(rows) - len(centred) :].astype(np.float64)
-    return np.isfinite(rows).all(), centred @ (last - origin)
+def trend_sums(rows, centred, origin):
+    """``sum c_t (w_t - origin)`` of the last rows."""
+    return centred @ (rows[len(rows) - len(centred) :].astype(np.float64) - origin)
 
 
 def mode_figures(left, values, now, following, drift, displacement):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import koopscope
-from koopscope.costs import PARTITIONS, group_sizes
+from koopscope.costs import PARTITIONS, Work, group_sizes
 from koopscope.errors import UsageError
 from koopscope.rates import READ_RATE, Rates
 from koopscope.simulation import linear_run
 from koopscope.trajectory import from_arrays
+from koopscope.trajectory.zarr_array import GrowingArray
 from koopscope.weight_vector import WeightVector
 
 
@@ -93,3 +94,18 @@ def test_rates__pass_through_what_was_measured():
     assert rates.decomposition(8) == pytest.approx(2e-5)
     assert rates.decomposition(64) == pytest.approx(3e-3)
     assert rates.symmetric(200) == pytest.approx(8e-3)
+
+
+@pytest.mark.parametrize("rows", [300, 4000])
+def test_read_bytes__is_what_a_fit_reads(tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(GrowingArray, "finish", GrowingArray.trim)  # keeps chunks of 16 rows
+    with koopscope.TrajectoryWriter(tmp_path / "run.zarr", layout="torch", block_steps=16) as writer:
+        for step in range(rows):
+            writer.append(step, {"a.weight": np.full((4, 3), step / rows, "float32")})
+    run, told = koopscope.open_trajectory(tmp_path / "run.zarr"), []
+    koopscope.collect(run, "node", progress=lambda *said: told.append(said))
+    read = next(total for what, _, total in told if what == "reading weights")
+    weights = WeightVector.of(run)
+    predicted = Work.of(run, weights).read_bytes
+    assert abs(predicted - read) <= 2 * 16 * 12 * 4  # a chunk at either end, of which a part is read
+    assert predicted < 0.7 * Work.of(run, weights).rows * 12 * 4 or rows == 300

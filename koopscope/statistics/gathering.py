@@ -1,15 +1,18 @@
-"""The grid of a window, gathered by threads that read a strip of columns each."""
+"""The grid of a window, gathered by threads that read a strip of columns each.
+
+Only rows that are used are looked at: those on the grid, and the last ones, whose line is the baseline.
+"""
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from koopscope.kernels.row_look import look_at_rows
+from koopscope.errors import NonFiniteError
+from koopscope.kernels.trend_sums import add_to_trend
 from koopscope.progress import Listener
 from koopscope.statistics.grid import (
     OSCILLATION_ROWS,
@@ -35,16 +38,14 @@ def read_grid(trajectory: xr.Dataset, weights: WeightVector, window: Window, tel
     Raises
     ------
     NonFiniteError
-        If a weight is NaN or infinite; names the tensor and the first such step.
+        If a weight is NaN or infinite in a row that is used; names the tensor and its first such step.
     """
     steps = trajectory["step"].to_numpy()
     kept = _Kept(weights, window, steps)
     sums = [_StripSums(strip, kept) for strip in cut_into_strips(trajectory, weights)]
-    read_strips(trajectory, weights, window, [(part.strip, part.add) for part in sums], tell)
+    read_strips(trajectory, weights, kept.wanted, [(part.strip, part.add) for part in sums], tell)
     if kept.strange:
-        tensor, row, *_, value = min(kept.strange)
-        first = window.first_row
-        raise non_finite(weights.tensors[tensor].name, value, steps[first:], row - first)
+        raise _not_finite(trajectory, weights, window, min(kept.strange))
     products = np.sum([part.products for part in sums], axis=0)
     return Grid(
         weights,
@@ -57,6 +58,28 @@ def read_grid(trajectory: xr.Dataset, weights: WeightVector, window: Window, tel
     )
 
 
+def _not_finite(trajectory: xr.Dataset, weights: WeightVector, window: Window, tensor: int) -> NonFiniteError:
+    """Look at every row of a tensor for the first that is not finite: it may lie between used ones."""
+    wanted = np.arange(window.last_row + 1) >= window.first_row
+    strips = [strip for strip in cut_into_strips(trajectory, weights) if strip.tensor == tensor]
+    found: list[tuple[int, tuple[int, ...], int, float]] = []
+
+    def look(piece: Piece) -> bool:
+        strange = first_strange(piece.values.reshape(piece.stop - piece.start, -1))
+        if strange is not None:
+            begin = tuple(part.start for part in piece.strip.columns)
+            found.append((piece.start + strange[0], begin, *strange[1:]))
+        return strange is None
+
+    read_strips(trajectory, weights, wanted, [(strip, look) for strip in strips], lambda *_: None)
+    name = weights.tensors[tensor].name
+    if not found:
+        return NonFiniteError(f"{name} holds numbers so large that their sums are infinite; scale them down")
+    row, *_, value = min(found)
+    steps = trajectory["step"].to_numpy()
+    return non_finite(name, value, steps[window.first_row :], row - window.first_row)
+
+
 class _Kept:
     """What one pass keeps: strips write to columns of their own, from several threads."""
 
@@ -67,9 +90,11 @@ class _Kept:
         self.times = TrendTimes.of(steps, window)
         self.grid_rows = window.grid_rows
         self.tail_start = max(window.first_row, window.last_row + 1 - OSCILLATION_ROWS)
-        # The first of each strip that is not finite: tensor, row, where the strip is, column, value.
-        self.strange: list[tuple[int, int, tuple[int, ...], int, float]] = []
-        self._lock = Lock()
+        self.wanted = np.zeros(window.last_row + 1, bool)
+        for before in range(window.average):
+            self.wanted[self.grid_rows - before] = True
+        self.wanted[min(self.times.first, self.tail_start) :] = True
+        self.strange: set[int] = set()  # tensors with a value that is not finite
 
     def columns(self, strip: Strip, flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Give a strip's columns of an array whose last axis is the flat order."""
@@ -78,20 +103,6 @@ class _Kept:
         tensor = flat[..., offset : offset + slot.size].reshape(*flat.shape[:-1], *shape)
         return tensor[(slice(None),) * (flat.ndim - 1) + strip.columns]
 
-    def note(self, piece: Piece) -> None:
-        """Note the first value of a piece that is not finite."""
-        found = first_strange(piece.values.reshape(piece.stop - piece.start, -1))
-        assert found is not None, "the kernel and NumPy do not agree"
-        row, column, value = found
-        begin = tuple(part.start for part in piece.strip.columns)
-        with self._lock:
-            self.strange.append((piece.strip.tensor, piece.start + row, begin, column, value))
-
-    def is_over(self, piece: Piece) -> bool:
-        """Tell whether what is wrong comes before a piece, which need not be looked at any more."""
-        with self._lock:
-            return bool(self.strange) and min(self.strange)[:2] < (piece.strip.tensor, piece.start)
-
 
 class _StripSums:
     """Sums over the rows of one strip."""
@@ -99,37 +110,49 @@ class _StripSums:
     def __init__(self, strip: Strip, kept: _Kept) -> None:
         self.strip, self._kept = strip, kept
         self.products = np.zeros(2)
+        self._begun = False
+
+    def _begin(self) -> None:
+        """Make room, not before the strip is read."""
+        kept, self._begun = self._kept, True
+        self._origin, self._sums = np.zeros(self.strip.size), np.zeros(self.strip.size)
+        n_tail = kept.window.last_row + 1 - kept.tail_start
+        self._tail = np.empty((n_tail, *self.strip.shape), kept.snapshots.dtype)
 
     def add(self, piece: Piece) -> bool:
-        """Take what belongs to the grid from a piece; tell whether more of the strip is wanted."""
-        kept, window, times = self._kept, self._kept.window, self._kept.times
-        if piece.start == window.first_row:
-            self._origin, self._sums = np.zeros(self.strip.size), np.zeros(self.strip.size)
-            n_tail = window.last_row + 1 - kept.tail_start
-            self._tail = np.empty((n_tail, *self.strip.shape), kept.snapshots.dtype)
-        values = piece.values
-        if piece.start <= times.first < piece.stop:
-            self._origin[:] = values[times.first - piece.start].ravel()
-        centred = times.centred[max(0, piece.start - times.first) : max(0, piece.stop - times.first)]
-        place = piece.first_row, piece.first_column
-        if not look_at_rows(piece.rows, *place, centred, self._origin, self._sums):
-            kept.note(piece)
-            return False
-        columns = kept.columns(self.strip, kept.snapshots)
-        add_snapshots(columns, values, piece.start, kept.grid_rows, window.average)
+        """Take what is used from a piece; tell whether more of the strip is wanted."""
+        kept, values = self._kept, piece.values
+        if not self._begun:
+            self._begin()
+        snapshots = kept.columns(self.strip, kept.snapshots)
+        add_snapshots(snapshots, values, piece.start, kept.grid_rows, kept.window.average)
+        self._add_to_trend(piece)
         first = max(piece.start, kept.tail_start)
-        if piece.stop > first:
-            tail = slice(first - kept.tail_start, piece.stop - kept.tail_start)
-            self._tail[tail] = values[first - piece.start :]
-        if piece.stop > window.last_row:
+        tail = self._tail[max(0, first - kept.tail_start) : max(0, piece.stop - kept.tail_start)]
+        tail[...] = values[first - piece.start :]
+        if piece.stop > kept.window.last_row:
             self._finish()
-        return not kept.is_over(piece)
+        # What comes after a tensor that is not finite need not be looked at any more.
+        return self.strip.tensor <= min(kept.strange, default=self.strip.tensor)
+
+    def _add_to_trend(self, piece: Piece) -> None:
+        times = self._kept.times
+        if piece.stop <= times.first:
+            return
+        if piece.start <= times.first:
+            self._origin[:] = piece.values[times.first - piece.start].ravel()
+        centred = times.centred[max(0, piece.start - times.first) : piece.stop - times.first]
+        add_to_trend(piece.rows, piece.first_column, centred, self._origin, self._sums)
 
     def _finish(self) -> None:
         kept, centred = self._kept, self._kept.times.centred
-        slope = self._sums / (centred @ centred)
-        kept.columns(self.strip, kept.slope)[...] = slope.reshape(self.strip.shape)
-        kept.columns(self.strip, kept.last)[...] = self._tail[-1]
-        self.products = increment_products(self._tail.reshape(len(self._tail), -1))
+        snapshots, tail = kept.columns(self.strip, kept.snapshots), self._tail
+        if all(np.isfinite(part).all() for part in (self._sums, tail, snapshots)):
+            slope = self._sums / (centred @ centred)
+            kept.columns(self.strip, kept.slope)[...] = slope.reshape(self.strip.shape)
+            kept.columns(self.strip, kept.last)[...] = tail[-1]
+            self.products = increment_products(tail.reshape(len(tail), -1))
+        else:
+            kept.strange.add(self.strip.tensor)
         del self._origin, self._sums, self._tail
         release(kept.snapshots)

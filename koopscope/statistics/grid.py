@@ -1,4 +1,4 @@
-"""The one pass over the weights: snapshots on the grid, the last rows' trend, and a check of every row."""
+"""The one pass over the weights: snapshots on the grid, the last rows' trend, and a check of what is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from koopscope.errors import NonFiniteError
 from koopscope.kernels.accelerate import whole_rows
-from koopscope.kernels.row_look import look_at_rows
+from koopscope.kernels.trend_sums import add_to_trend
 from koopscope.parallel import in_threads, n_cores
 from koopscope.statistics.reading import RowBlock
 from koopscope.statistics.spilling import release, roomy_zeros
@@ -220,15 +220,14 @@ class _LinearTrend:
 
         n_weights, rows = rows.shape[1], whole_rows(rows)
         width = max(1, n_weights)
-        if (
-            rows.nbytes > THREAD_BYTES
-        ):  # in stretches of like lengths, which threads end with at the same time
+        if rows.nbytes > THREAD_BYTES:
+            # In stretches of like lengths, which threads end with at the same time.
             rounds = -(-n_weights // (TREND_WEIGHTS * n_cores()))
             width = -(-n_weights // (rounds * n_cores()))
 
         def add(first: int) -> None:
             part = slice(first, first + width)
-            look_at_rows(rows, 0, first, centred, self._origin[part], self._sum[part])
+            add_to_trend(rows, first, centred, self._origin[part], self._sum[part])
 
         in_threads(add, range(0, n_weights, width))
 

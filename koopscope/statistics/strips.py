@@ -1,7 +1,8 @@
 """A window read strip by strip: a few columns of one tensor from the first row to the last, many at a time.
 
 A thread decodes a piece of its strip and works on it while it is in the cache. Strips are cut where the
-recorded chunks are, whatever the memory budget and the number of threads.
+recorded chunks are, whatever the memory budget and the number of threads. Chunks none of whose rows is
+wanted are not read at all.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from koopscope.kernels.accelerate import are_cut_from_wider, whole_rows
 from koopscope.parallel import as_they_come, memory_budget, n_cores, require_memory
 from koopscope.progress import Listener
 from koopscope.statistics.reading import Pace
-from koopscope.statistics.windows import Window
 from koopscope.trajectory.columns import decoding_here
 from koopscope.weight_vector import WeightVector
 
@@ -48,7 +48,9 @@ class Strip:
     columns
         Slices along its axes; along its flat order where ``flat``, which arrays in memory are read in.
     rows
-        Rows that are read at once: whole chunks.
+        Rows that are read at once, at most: whole chunks.
+    chunk_rows
+        Rows that can only be read together.
     shape
         Lengths along the axes.
     itemsize
@@ -60,6 +62,7 @@ class Strip:
     tensor: int
     columns: tuple[slice, ...]
     rows: int
+    chunk_rows: int
     flat: bool
     itemsize: int
     n_bytes: int
@@ -136,13 +139,14 @@ def _strips(tensor: int, variable: xr.Variable) -> Iterator[Strip]:
         widths[axis] = max(1, min(shape[axis], width * max(1, STRIP_BYTES // max(1, at_once))))
         at_once = at_once // width * widths[axis]
     row_bytes = max(1, item * math.prod(widths))
+    chunk_rows = rows
     if variable.dims[0] in known:
         rows *= max(1, PIECE_BYTES // (row_bytes * rows))
     else:
         share = memory_budget() // (2 * HELD_AT_ONCE)
-        rows = max(1, min(share, max(UNKNOWN_BYTES, rows * row_bytes)) // row_bytes)
+        chunk_rows = rows = max(1, min(share, max(UNKNOWN_BYTES, rows * row_bytes)) // row_bytes)
     for columns in _cuts(shape, widths):
-        yield Strip(tensor, columns, rows, False, item, HELD_AT_ONCE * rows * row_bytes)
+        yield Strip(tensor, columns, rows, chunk_rows, False, item, HELD_AT_ONCE * rows * row_bytes)
 
 
 def _held_strips(tensor: int, variable: xr.Variable) -> Iterator[Strip]:
@@ -150,10 +154,10 @@ def _held_strips(tensor: int, variable: xr.Variable) -> Iterator[Strip]:
     n_weights, item = math.prod(variable.shape[1:]), variable.dtype.itemsize
     n_strips = max(1, math.ceil(n_weights / HELD_WEIGHTS))
     width = max(1, math.ceil(n_weights / n_strips))
-    at_once = HELD_BYTES if _lies_ready(variable.values) else PIECE_BYTES
-    rows = HELD_ROWS * max(1, at_once // (width * item * HELD_ROWS))
+    ready = _lies_ready(variable.values)
+    rows = HELD_ROWS * max(1, (HELD_BYTES if ready else PIECE_BYTES) // (width * item * HELD_ROWS))
     for columns in _cuts((n_weights,), (width,)):
-        yield Strip(tensor, columns, rows, True, item, 0)
+        yield Strip(tensor, columns, rows, rows if ready else HELD_ROWS, True, item, 0)
 
 
 def _lies_ready(values: npt.NDArray[Any]) -> bool:
@@ -174,14 +178,16 @@ def _cuts(shape: Sequence[int], widths: Sequence[int]) -> Iterator[tuple[slice, 
 def read_strips(
     trajectory: xr.Dataset,
     weights: WeightVector,
-    window: Window,
+    wanted: npt.NDArray[np.bool_],
     strips: Sequence[tuple[Strip, Callable[[Piece], bool]]],
     tell: Listener,
 ) -> None:
-    """Read the strips of a window in threads.
+    """Read strips in threads.
 
     Parameters
     ----------
+    wanted
+        Which rows of the recording are wanted, up to the last of them; others come along in pieces.
     strips
         Each with what is called with every piece of it, row by row, and says whether to go on.
 
@@ -198,8 +204,11 @@ def read_strips(
         "record with fewer rows in a chunk (block_steps=), or convert it (koopscope convert)",
     )
     fitting = max(1, memory_budget() // max(1, 2 * largest.n_bytes))
-    n_rows = window.last_row + 1 - window.first_row
-    total = sum(n_rows * strip.size * strip.itemsize for strip, _ in strips)
+    cuts = {(strip.rows, strip.chunk_rows) for strip, _ in strips}
+    borders = {cut: _borders(wanted, *cut) for cut in cuts}
+    n_rows = {cut: sum(stop - start for start, stop in found) for cut, found in borders.items()}
+    sizes = ((n_rows[strip.rows, strip.chunk_rows], strip) for strip, _ in strips)
+    total = sum(rows * strip.size * strip.itemsize for rows, strip in sizes)
     few = total <= FEW_BYTES
     waiting = any(not strip.flat for strip, _ in strips)
     threads = 1 if few else min((THREADS_PER_CORE if waiting else 1) * n_cores(), fitting, len(strips))
@@ -209,7 +218,7 @@ def read_strips(
     def read(job: tuple[Strip, Callable[[Piece], bool]]) -> Iterator[int]:
         strip, add = job
         with decoding():
-            for piece in _pieces(trajectory, weights, window, strip):
+            for piece in _pieces(trajectory, weights, strip, borders[strip.rows, strip.chunk_rows]):
                 going_on, n_bytes = add(piece), (piece.stop - piece.start) * strip.size * strip.itemsize
                 del piece  # the next is decoded into its memory
                 yield n_bytes
@@ -221,14 +230,24 @@ def read_strips(
         pace.add(n_bytes)
 
 
-def _pieces(trajectory: xr.Dataset, weights: WeightVector, window: Window, strip: Strip) -> Iterator[Piece]:
+def _borders(wanted: npt.NDArray[np.bool_], rows: int, chunk_rows: int) -> list[tuple[int, int]]:
+    """First row of each piece and the one after its last: neighbouring chunks with rows that are wanted."""
+    found = np.flatnonzero(wanted)
+    chunks = np.unique(found // chunk_rows)
+    begins = (np.diff(chunks, prepend=-2) != 1) | (chunks % (rows // chunk_rows) == 0)
+    ends = np.append(begins[1:], True)
+    starts = np.maximum(chunks[begins] * chunk_rows, found[0])
+    stops = np.minimum((chunks[ends] + 1) * chunk_rows, found[-1] + 1)
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))
+
+
+def _pieces(
+    trajectory: xr.Dataset, weights: WeightVector, strip: Strip, borders: list[tuple[int, int]]
+) -> Iterator[Piece]:
     variable = trajectory[weights.tensors[strip.tensor].name].variable
     held = variable.values.reshape(variable.shape[0], -1) if strip.flat else None
-    start, end = window.first_row, window.last_row + 1
-    while start < end:
-        stop = min((start // strip.rows + 1) * strip.rows, end)
+    for start, stop in borders:
         yield _piece(variable, held, strip, start, stop)
-        start = stop
 
 
 def _piece(

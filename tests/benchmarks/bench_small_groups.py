@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 import koopscope
-from koopscope.kernels.row_look import look_at_rows
-from koopscope.parallel import in_threads, n_cores
+from koopscope.parallel import n_cores
 from koopscope.partition import GroupBlock
 from koopscope.statistics.moments import MomentSums, Tiles, blas_moments, kernel_moments
 from koopscope.trajectory import from_arrays
@@ -63,19 +62,6 @@ def test_moments(benchmark, values):
 
     found = benchmark.pedantic(moments, rounds=5, warmup_rounds=1)
     assert found.n_pairs == ROWS - 1
-
-
-@pytest.mark.benchmark(group="moments of every pair at lag 1")
-def test_look_at_every_value(benchmark, values):
-    """What no fit can go below: every row is looked at for values that are not finite."""
-    width = -(-values.shape[1] // n_cores())
-    nothing = np.zeros(width)
-
-    def look(first):
-        return look_at_rows(values, 0, first, nothing[:0], nothing[: values.shape[1] - first], nothing)
-
-    starts = range(0, values.shape[1], width)
-    assert all(benchmark.pedantic(in_threads, args=(look, starts), rounds=5, warmup_rounds=1))
 
 
 @pytest.mark.benchmark(group="kernel against BLAS, by weights of a group")

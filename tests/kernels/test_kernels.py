@@ -16,7 +16,7 @@ from koopscope.kernels.increment_gram import increment_gram
 from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.mode_figures import mode_figures
 from koopscope.kernels.pair_triangle import pair_triangle
-from koopscope.kernels.row_look import look_at_rows
+from koopscope.kernels.trend_sums import add_to_trend
 from koopscope.statistics.moments import Tiles
 
 EPS = np.finfo(np.float64).eps
@@ -29,29 +29,30 @@ def walk(n_snapshots, n_weights, dtype, seed=0):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_look_at_rows__sums_for_a_line_whatever_the_cut(dtype):
+def test_add_to_trend__sums_for_a_line_whatever_the_cut(dtype):
     rows = walk(40, 30, dtype)
     centred, origin = np.linspace(-1, 1, 12), rows[28, 4:24].astype(float)
     whole, cut = np.zeros(20), np.zeros(20)
-    assert look_at_rows(rows, 3, 4, centred, origin, whole)
-    assert look_at_rows(rows[:30], 3, 4, centred[:2], origin, cut)
-    assert look_at_rows(rows, 30, 4, centred[2:], origin, cut)
+    add_to_trend(rows, 4, centred, origin, whole)
+    add_to_trend(rows[:30], 4, centred[:2], origin, cut)
+    add_to_trend(rows, 4, centred[2:], origin, cut)
     np.testing.assert_array_equal(cut, whole)
-    _, expected = reference.row_look(rows[:, 4:24], centred, origin)
+    expected = reference.trend_sums(rows[:, 4:24], centred, origin)
     np.testing.assert_allclose(whole, expected, rtol=0, atol=40 * EPS * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_look_at_rows__a_value_that_is_not_finite(dtype, bad):
-    rows = np.full((9, 40), np.finfo(dtype).max, dtype)
-    nothing = np.empty(0), np.zeros(20), np.zeros(20)
-    assert look_at_rows(rows, 2, 10, *nothing)
-    rows[1, 15] = rows[5, 9] = rows[5, 30] = bad  # outside what is looked at
-    assert look_at_rows(rows, 2, 10, *nothing)
-    rows[8, 29] = bad
-    with np.errstate(invalid="ignore"):  # of scalars, where the kernel is not compiled
-        assert not look_at_rows(rows, 2, 10, *nothing)
+@pytest.mark.parametrize("row", [4, 6, 8])  # where the line begins, where its factor is zero, where it ends
+def test_add_to_trend__a_value_that_is_not_finite_is_seen(dtype, bad, row):
+    rows = walk(9, 40, dtype)
+    rows[3, 15] = rows[8, 9] = rows[8, 30] = bad  # outside what is added
+    for expected in (20, 19):
+        sums = np.zeros(20)
+        with np.errstate(invalid="ignore"):  # of scalars, where the kernel is not compiled
+            add_to_trend(rows, 10, np.arange(-2.0, 3.0), rows[4, 10:30].astype(float), sums)
+        assert np.isfinite(sums).sum() == expected
+        rows[row, 29] = bad
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

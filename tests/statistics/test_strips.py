@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import koopscope
-from koopscope.errors import MemoryBudgetError, NonFiniteError
+from koopscope.errors import MemoryBudgetError, NonFiniteError, TrajectoryError
 from koopscope.parallel import limited_memory
 from koopscope.statistics import reading, strips
 from koopscope.statistics.strips import cut_into_strips
-from koopscope.statistics.windows import choose_window
 from koopscope.trajectory import from_arrays
+from koopscope.trajectory.zarr_array import GrowingArray
 from koopscope.weight_vector import WeightVector
 
 ROWS = 300
@@ -63,18 +63,85 @@ def test_read_strips__each_piece_lies_where_the_one_before_it_lay(tmp_path):
             writer.append(step, {"a.weight": np.full((8, 512), step, "float32")})
     run = koopscope.open_trajectory(path)
     weights = WeightVector.of(run)
-    window = choose_window(np.arange(1000), t1=0, t2=999, lag=1)
     places = []
 
     def add(piece):
         places.append((piece.stop - piece.start, piece.rows.ctypes.data))
         return True
 
-    strips.read_strips(run, weights, window, [(cut_into_strips(run, weights)[0], add)], lambda *said: None)
+    strip = cut_into_strips(run, weights)[0]
+    strips.read_strips(run, weights, np.ones(1000, bool), [(strip, add)], lambda *said: None)
     longest = max(rows for rows, _ in places)
     found = [place for rows, place in places if rows == longest]
     assert len(found) > 2
     assert len(set(found)) == 1
+
+
+@pytest.fixture
+def short_chunks(arrays, tmp_path, monkeypatch):
+    """Chunks of 16 rows, which are not joined when the recording is closed."""
+    monkeypatch.setattr(GrowingArray, "finish", GrowingArray.trim)
+    path = tmp_path / "short.zarr"
+    with koopscope.TrajectoryWriter(path, layout="torch", block_steps=16) as writer:
+        for step in range(ROWS):
+            writer.append(2 * step, {name: values[step] for name, values in arrays.items()})
+    return path
+
+
+@pytest.mark.parametrize("pieces", [1, 2**14, 2**22])
+def test_read_strips__pieces_hold_whole_chunks_of_what_is_wanted(short_chunks, arrays, pieces, monkeypatch):
+    monkeypatch.setattr(strips, "PIECE_BYTES", pieces)
+    run = koopscope.open_trajectory(short_chunks)
+    weights = WeightVector.of(run)
+    strip = cut_into_strips(run, weights)[0]
+    number = np.arange(ROWS)
+    for wanted in (number[:200] >= 7, number % 50 == 49, number[:251] % 125 == 0):
+        numbers = []
+
+        def add(piece, numbers=numbers):
+            np.testing.assert_array_equal(piece.values, arrays["a.weight"][piece.start : piece.stop])
+            numbers.append(np.arange(piece.start, piece.stop))
+            return True
+
+        strips.read_strips(run, weights, wanted, [(strip, add)], lambda *said: None)
+        rows = np.flatnonzero(wanted)
+        chunks = number[(number >= rows[0]) & (number <= rows[-1]) & np.isin(number // 16, rows // 16)]
+        np.testing.assert_array_equal(np.concatenate(numbers), chunks)
+
+
+def test_read_grid__chunks_without_a_used_row_are_not_read(short_chunks, arrays):
+    settings = {"lag": 100, "t2": 598}
+    held = koopscope.collect(from_arrays(2 * np.arange(ROWS), arrays), "node", **settings).grid
+    run = koopscope.open_trajectory(short_chunks)
+    # Rows 49, 99, ... are on the grid, and from 239 on all are used.
+    for chunk in (0, 1, 2, 4, 5, 8, 10, 11, 13):
+        for name in arrays:
+            for path in (short_chunks / name).glob(f"c.{chunk}.*"):
+                path.write_bytes(b"damaged")
+    same(koopscope.collect(run, "node", **settings).grid, held)
+    with pytest.raises(TrajectoryError, match="damaged"):
+        koopscope.collect(run, "node", **{**settings, "lag": 98})
+
+
+def test_read_grid__the_first_step_that_is_not_finite_may_be_between_used_ones(short_chunks, arrays):
+    settings = {"lag": 100, "t2": 598}
+    healthy = koopscope.collect(from_arrays(2 * np.arange(ROWS), arrays), "node", **settings).grid
+    arrays["b.weight"][110, 1, 0, 2, 2] = np.nan  # never used
+    run = from_arrays(2 * np.arange(ROWS), arrays)
+    same(koopscope.collect(run, "node", **settings).grid, healthy)
+    arrays["a.bias"][151:, 7] = np.inf  # used from row 199 on
+    arrays["a.bias"][180:, 3] = np.nan
+    run = from_arrays(2 * np.arange(ROWS), arrays)
+    with pytest.raises(NonFiniteError, match=r"a\.bias holds inf at step 302, .*--t2 300"):
+        koopscope.collect(run, "node", **settings)
+
+
+def test_read_grid__sums_beyond_all_bounds_are_refused():
+    huge = np.full((ROWS, 3), 1e308)
+    huge[::2] *= -1
+    run = from_arrays(np.arange(ROWS), {"a.bias": huge})
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(NonFiniteError, match="so large"):
+        koopscope.collect(run, "weight", t2=ROWS - 1)
 
 
 @pytest.mark.parametrize("bad", [None, np.nan])
