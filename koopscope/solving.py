@@ -52,16 +52,19 @@ def solve_block(
         last = np.asarray(snapshots[-1], np.float64)[members]
         moments = block.kind
         return in_batches(
-            lambda part: solve_every_pair(moments.cut(part), last[part], rtol=tolerance, rank=rank), len(last)
+            lambda part: solve_every_pair(moments.cut(part), last[part], rtol=tolerance, rank=rank),
+            *last.shape,
         )
     if isinstance(block.kind, PairTriangles):
         last = np.asarray(snapshots[-1], np.float64)[members]
         triangles = block.kind
         if method == "paper":
-            return in_batches(lambda part: solve_paper(triangles.cut(part), last[part], rtol=rtol), len(last))
+            return in_batches(
+                lambda part: solve_paper(triangles.cut(part), last[part], rtol=rtol), *last.shape
+            )
         estimate = partial(ESTIMATORS[method], rtol=tolerance) if method in ESTIMATORS else None
         solve = partial(solve_affine, rtol=cut, rank=rank, estimate=estimate)
-        return in_batches(lambda part: solve(triangles.cut(part), last[part]), len(last))
+        return in_batches(lambda part: solve(triangles.cut(part), last[part]), *last.shape)
     if isinstance(block.kind, SnapshotTriangles):
         of_groups = np.moveaxis(snapshots[:, members], 0, -1).astype(np.float64)
         return solve_paper_wide(block.kind, of_groups, rtol=rtol)

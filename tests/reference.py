@@ -38,6 +38,22 @@ def trend_sums(rows, centred, origin):
     return centred @ (rows[len(rows) - len(centred) :].astype(np.float64) - origin)
 
 
+def small_svd(matrices):
+    """LAPACK's singular values, largest first."""
+    return np.linalg.svd(matrices, compute_uv=False)
+
+
+def small_eigen(matrices):
+    """LAPACK's eigenvalues, complex whatever they are."""
+    return np.linalg.eigvals(matrices).astype(np.complex128)
+
+
+def increment_products(rows):
+    """``sum D_k . D_k`` and ``sum D_k . D_(k-1)`` of the increments."""
+    increments = np.diff(rows.astype(np.float64), axis=0)
+    return np.sum(increments**2), np.sum(increments[1:] * increments[:-1])
+
+
 def mode_figures(left, values, now, following, drift, displacement):
     """Error of each eigenfunction over its movement, and its share of the first lag; extended precision."""
     left = left.astype(np.clongdouble)

@@ -9,7 +9,7 @@ import pytest
 
 from koopscope.eigen import KERNEL_STATES, decompose
 from koopscope.operators import Operators, solve_affine
-from koopscope.operators.batches import GROUPS_PER_TASK
+from koopscope.operators.batches import NUMBERS_PER_TASK
 from koopscope.parallel import limited_threads
 from koopscope.statistics import PairTriangles
 
@@ -55,11 +55,12 @@ def test_decompose__within_the_kept_directions_as_on_all_weights(d, rank):
 
 
 def test_decompose__of_one_group_whatever_is_beside_it():
-    operators = fitted(2 * GROUPS_PER_TASK + 1, 5)
+    per_task = NUMBERS_PER_TASK // 20**2
+    operators = fitted(2 * per_task + 1, 20)
     whole = decompose(operators)
     with limited_threads(1):
         alone = decompose(operators)
-    few = slice(GROUPS_PER_TASK - 3, GROUPS_PER_TASK + 4)
+    few = slice(per_task - 3, per_task + 4)
     parts = decompose(operators.cut(few))
     for field in fields(whole):
         assert np.array_equal(getattr(whole, field.name), getattr(alone, field.name), equal_nan=True)

@@ -1,4 +1,4 @@
-"""What compilers do not find by themselves: three steps of a kernel, written for whole vectors.
+"""What compilers do not find by themselves: five steps of kernels, written for whole vectors.
 
 Each has a plain twin, which says what it does; it runs where compiling is switched off. With ``N`` lanes a
 vector, products of four rows of a matrix with ``3 N`` columns stay in registers.
@@ -6,7 +6,8 @@ vector, products of four rows of a matrix with ``3 N`` columns stay in registers
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding
@@ -46,6 +47,37 @@ def _plain_add_products(
     products = values[rows + left + np.arange(ROWS)].T @ values[rows + right + np.arange(vectors * LANES)]
     for i in range(ROWS):
         sums.reshape(-1)[place + i * width :][: vectors * LANES] += products[i]
+
+
+def _plain_project(
+    values: npt.NDArray[np.float64],
+    first: int,
+    others: int,
+    pitch: int,
+    vectors: int,
+    sums: npt.NDArray[np.float64],
+) -> None:
+    """Write the inner products of a stretch with ``ROWS`` others to sums; all arrays are taken as flat.
+
+    The stretches have ``vectors * LANES`` numbers and begin at ``first`` and at ``others + i pitch``.
+    """
+    flat, length = values.reshape(-1), vectors * LANES
+    for i in range(ROWS):
+        sums[i] = flat[first : first + length] @ flat[others + i * pitch :][:length]
+
+
+def _plain_subtract(
+    values: npt.NDArray[np.float64],
+    first: int,
+    others: int,
+    pitch: int,
+    vectors: int,
+    factors: npt.NDArray[np.float64],
+) -> None:
+    """Subtract a stretch from ``ROWS`` others, as often as the factors say; they lie as in `project`."""
+    flat, length = values.reshape(-1), vectors * LANES
+    for i in range(ROWS):
+        flat[others + i * pitch :][:length] -= factors[i] * flat[first : first + length]
 
 
 def _plain_widen(
@@ -131,6 +163,78 @@ def _loop(builder: Any, left: Any, right: Any, pitch: Any, count: Any, n_vectors
 
 
 @intrinsic
+def _project(
+    typing: Any, values: Any, first: Any, others: Any, pitch: Any, vectors: Any, sums: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """Compile `_plain_project`."""
+    signature = types.void(values, first, others, pitch, vectors, sums)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        one, stretches = _stretches(context, builder, signature, arguments)
+        out = _pointer(context, builder, signature, arguments, 5)
+        reserve: Any = cgutils.alloca_once  # a register, once it is compiled
+        totals = [reserve(builder, _VECTOR) for _ in range(ROWS)]
+        for total in totals:
+            builder.store(ir.Constant(_VECTOR, None), total)
+        with _vectors(builder, arguments[4]) as offset:
+            factor = _load(builder, one, offset)
+            for total, stretch in zip(totals, stretches, strict=True):
+                product = builder.fmul(factor, _load(builder, stretch, offset), flags=("contract",))
+                builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
+        kind = ir.FunctionType(_DOUBLE, [_DOUBLE, _VECTOR])
+        add = _declared(builder, f"llvm.vector.reduce.fadd.v{LANES}f64", kind)
+        for index, total in enumerate(totals):
+            values = [ir.Constant(_DOUBLE, 0.0), builder.load(total)]
+            found = builder.call(add, values, fastmath=("reassoc",))
+            builder.store(found, builder.gep(out, [ir.Constant(_INT64, index)]))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _subtract(
+    typing: Any, values: Any, first: Any, others: Any, pitch: Any, vectors: Any, factors: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """Compile `_plain_subtract`."""
+    signature = types.void(values, first, others, pitch, vectors, factors)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        one, stretches = _stretches(context, builder, signature, arguments)
+        found = _pointer(context, builder, signature, arguments, 5)
+        numbers = [builder.load(builder.gep(found, [ir.Constant(_INT64, i)])) for i in range(ROWS)]
+        factors = [_repeated(builder, number, _VECTOR) for number in numbers]
+        with _vectors(builder, arguments[4]) as offset:
+            line = _load(builder, one, offset)
+            for factor, stretch in zip(factors, stretches, strict=True):
+                product = builder.fmul(factor, line, flags=("contract",))
+                left = builder.fsub(_load(builder, stretch, offset), product, flags=("contract",))
+                builder.store(left, _as(builder, builder.gep(stretch, [offset]), _VECTOR), align=8)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _stretches(context: Any, builder: Any, signature: Any, arguments: Any) -> tuple[Any, list[Any]]:
+    """Where the one stretch and the others begin."""
+    _, first, others, pitch, *_ = arguments
+    data = _pointer(context, builder, signature, arguments, 0)
+    starts = [builder.add(others, builder.mul(pitch, ir.Constant(_INT64, i))) for i in range(ROWS)]
+    return builder.gep(data, [first]), [builder.gep(data, [start]) for start in starts]
+
+
+@contextmanager
+def _vectors(builder: Any, count: Any) -> Iterator[Any]:
+    """Loop over so many vectors; gives where each begins."""
+    with cgutils.for_range(builder, count) as loop:
+        yield builder.mul(loop.index, ir.Constant(_INT64, LANES))
+
+
+def _load(builder: Any, pointer: Any, offset: Any) -> Any:
+    return builder.load(_as(builder, builder.gep(pointer, [offset]), _VECTOR), align=8)
+
+
+@intrinsic
 def _widen(
     typing: Any, recorded: Any, start: Any, count: Any, origin: Any, member: Any, values: Any, place: Any
 ) -> tuple[Any, Callable[..., Any]]:
@@ -210,5 +314,7 @@ def _repeated(builder: Any, number: Any, vector: Any) -> Any:
 
 _PLAIN = getattr(config, "DISABLE_JIT", False)
 add_products: Callable[..., None] = _plain_add_products if _PLAIN else _add_products
+project: Callable[..., None] = _plain_project if _PLAIN else _project
+subtract: Callable[..., None] = _plain_subtract if _PLAIN else _subtract
 widen: Callable[..., None] = _plain_widen if _PLAIN else _widen
 touch: Callable[..., None] = _plain_touch if _PLAIN else _touch

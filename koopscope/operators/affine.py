@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from koopscope.kernels.small_svd import LARGEST, small_svd
 from koopscope.operators.model import Floats, Operators, apply, condition_number, kept_inverse, truncation
 from koopscope.statistics import PairTriangles
 
@@ -57,7 +58,8 @@ def solve_affine(
     mean_next = triangles.reference + factors[:, 0, d + 1 :] / root_n
     now = factors[:, 1:, 1 : d + 1]
     following = factors[:, 1:, d + 1 :]
-    left, singular, right = np.linalg.svd(now[:, :d])
+    # Rows of V^T that a singular value of zero belongs to may be zero: they are cut.
+    left, singular, right = (small_svd if d <= LARGEST else np.linalg.svd)(now[:, :d])
     kept = truncation(singular, rtol, rank)
     # A weight that does not move has a zero column, and must have exactly zero rows here.
     moves = np.any(now[:, :d] != 0.0, axis=1)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 
 from koopscope.parallel import in_threads, single_threaded_blas
 
-GROUPS_PER_TASK = 128  # a batch of small matrices worth a thread
+NUMBERS_PER_TASK = 2**16  # in the matrices of a batch worth a thread: less is done before one has begun
 
 Record = TypeVar("Record")
 
 
-def in_batches(solve: Callable[[slice], Record], n_groups: int) -> Record:
+def in_batches(solve: Callable[[slice], Record], n_groups: int, width: int) -> Record:
     """Solve batches of groups in threads and join what they give.
 
     Parameters
@@ -25,10 +26,15 @@ def in_batches(solve: Callable[[slice], Record], n_groups: int) -> Record:
         other values, which are the same for every batch.
     n_groups
         Number of groups.
+    width
+        Rows of their matrices.
     """
-    if n_groups <= GROUPS_PER_TASK:
+    n_parts = min(n_groups, -(-n_groups * width**2 // NUMBERS_PER_TASK))
+    if n_parts < 2:
         return solve(slice(0, n_groups))
-    parts = [slice(start, start + GROUPS_PER_TASK) for start in range(0, n_groups, GROUPS_PER_TASK)]
+    # Of like sizes, so that threads end at the same time.
+    borders = np.linspace(0, n_groups, n_parts + 1).astype(int).tolist()
+    parts = [slice(start, stop) for start, stop in pairwise(borders)]
     with single_threaded_blas():
         done = in_threads(solve, parts)
     return type(done[0])(**{field.name: _join(done, field.name) for field in fields(done[0])})  # type: ignore[arg-type]

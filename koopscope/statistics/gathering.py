@@ -12,6 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from koopscope.errors import NonFiniteError
+from koopscope.kernels.increment_products import increment_products
 from koopscope.kernels.trend_sums import add_to_trend
 from koopscope.progress import Listener
 from koopscope.statistics.grid import (
@@ -23,7 +24,6 @@ from koopscope.statistics.grid import (
     fingerprint,
     first_strange,
     grid_dtype,
-    increment_products,
     non_finite,
 )
 from koopscope.statistics.spilling import release
@@ -151,7 +151,7 @@ class _StripSums:
             slope = self._sums / (centred @ centred)
             kept.columns(self.strip, kept.slope)[...] = slope.reshape(self.strip.shape)
             kept.columns(self.strip, kept.last)[...] = tail[-1]
-            self.products = increment_products(tail.reshape(len(tail), -1))
+            self.products[:] = increment_products(tail.reshape(len(tail), -1))
         else:
             kept.strange.add(self.strip.tensor)
         del self._origin, self._sums, self._tail

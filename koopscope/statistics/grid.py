@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from koopscope.errors import NonFiniteError
 from koopscope.kernels.accelerate import whole_rows
+from koopscope.kernels.increment_products import increment_products
 from koopscope.kernels.trend_sums import add_to_trend
 from koopscope.parallel import in_threads, n_cores
 from koopscope.statistics.reading import RowBlock
@@ -23,7 +24,6 @@ LINEAR_SHARE = 5  # the linear baseline is fitted on the last fifth of the windo
 THREAD_BYTES = 8 * 2**20  # less is looked at before threads have started
 TREND_WEIGHTS = 4096  # whose sums a thread keeps in its cache
 OSCILLATION_ROWS = 64  # rows before t2 that tell whether the run alternates from row to row
-WEIGHTS_PER_TILE = 2**9  # whose last rows are widened to float64 at a time, within the cache
 
 
 @dataclass(frozen=True)
@@ -252,16 +252,6 @@ def non_finite(name: str, value: float, steps: npt.NDArray[np.int64], row: int) 
         f"{name} holds {value} at step {int(steps[row])}, inside the window; a diverged run or a damaged "
         f"recording cannot be fitted{end}"
     )
-
-
-def increment_products(tail: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Sum squares of increments between rows, and products of consecutive ones."""
-    sums = np.zeros(2)
-    for start in range(0, tail.shape[1], WEIGHTS_PER_TILE):
-        increments = np.diff(tail[:, start : start + WEIGHTS_PER_TILE].astype(np.float64), axis=0)
-        sums[0] += np.einsum("tw,tw->", increments, increments)
-        sums[1] += np.einsum("tw,tw->", increments[1:], increments[:-1])
-    return sums
 
 
 def fingerprint(weights: WeightVector, steps: npt.NDArray[np.int64], snapshots: npt.NDArray[Any]) -> str:

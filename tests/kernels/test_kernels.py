@@ -13,6 +13,7 @@ import koopscope
 from koopscope.kernels.accelerate import whole_rows
 from koopscope.kernels.blocked_r import blocked_r
 from koopscope.kernels.increment_gram import increment_gram
+from koopscope.kernels.increment_products import increment_products
 from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.mode_figures import mode_figures
 from koopscope.kernels.pair_triangle import pair_triangle
@@ -53,6 +54,14 @@ def test_add_to_trend__a_value_that_is_not_finite_is_seen(dtype, bad, row):
             add_to_trend(rows, 10, np.arange(-2.0, 3.0), rows[4, 10:30].astype(float), sums)
         assert np.isfinite(sums).sum() == expected
         rows[row, 29] = bad
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 9])
+def test_increment_products__equals_twin(dtype, n_rows):
+    rows = walk(n_rows, 37, dtype)
+    found, expected = increment_products(rows), reference.increment_products(rows)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=40 * n_rows * EPS * expected[0])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

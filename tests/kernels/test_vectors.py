@@ -16,6 +16,16 @@ def multiplied(values, left, right, pitch, count, n_vectors, sums, place, width)
 
 
 @jit()
+def projected(values, first, others, pitch, n_vectors, sums):
+    vectors.project(values, first, others, pitch, n_vectors, sums)
+
+
+@jit()
+def subtracted(values, first, others, pitch, n_vectors, factors):
+    vectors.subtract(values, first, others, pitch, n_vectors, factors)
+
+
+@jit()
 def widened(recorded, start, count, origin, member, values, place):
     vectors.widen(recorded, start, count, origin, member, values, place)
 
@@ -38,6 +48,24 @@ def test_add_products__equals_twin(n_vectors, count):
     vectors._plain_add_products(*arguments, expected, 2, width + 3)
     assert np.array_equal(found, expected)
     assert np.any(found[ROWS - 1] != 0)
+
+
+@pytest.mark.parametrize("n_vectors", [1, 2, 5])
+@pytest.mark.parametrize("misplaced", [0, 3])
+def test_project_and_subtract__equal_twins(n_vectors, misplaced):
+    random = np.random.default_rng(n_vectors)
+    pitch = n_vectors * LANES + misplaced
+    values = random.integers(-9, 9, (ROWS + 2) * pitch + 8).astype(np.float64)  # exact in any order
+    place = misplaced, misplaced + pitch, pitch, n_vectors
+    found, expected = np.full(ROWS + 1, 7.0), np.full(ROWS + 1, 7.0)
+    projected(values, *place, found)
+    vectors._plain_project(values, *place, expected)
+    assert np.array_equal(found, expected)
+    assert found[ROWS] == 7.0
+    other = values.copy()
+    subtracted(values, *place, found)
+    vectors._plain_subtract(other, *place, expected)
+    assert np.array_equal(values, other)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
