@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.kernels.mode_figures import mode_figures
-from koopscope.kernels.small_eigen import LARGEST, small_eigen
 from koopscope.operators import Floats, Operators, in_batches
 
 Complex = npt.NDArray[np.complex128]
@@ -65,7 +64,8 @@ def _decompose(operators: Operators) -> Modes:
     residual, amplitude = np.full((n_groups, width), np.nan), np.full((n_groups, width), np.nan)
     for size in np.unique(sizes[sizes > 0]):
         groups = np.flatnonzero(sizes == size)
-        found, right = _eigen(acting[groups, :size, :size])
+        found, right = np.linalg.eig(acting[groups, :size, :size])
+        found, right = found.astype(np.complex128), right.astype(np.complex128)
         left = _inverse(right)  # rows are left eigenvectors
         values[groups, :size] = found
         residual[groups, :size], share = _figures(operators, groups, found, left)
@@ -77,18 +77,6 @@ def _decompose(operators: Operators) -> Modes:
         for part in (values, residual, amplitude)
     )
     return Modes(values, residual, amplitude)
-
-
-def _eigen(matrices: Floats) -> tuple[Complex, Complex]:
-    """Eigenvalues and right eigenvectors of a stack."""
-    if matrices.shape[1] > LARGEST:
-        values, vectors = np.linalg.eig(matrices)
-        return values.astype(np.complex128), vectors.astype(np.complex128)
-    values, vectors = small_eigen(matrices)
-    left = np.flatnonzero(np.isnan(values).any(axis=1))
-    if left.size:  # whose steps did not converge
-        values[left], vectors[left] = np.linalg.eig(matrices[left])
-    return values, vectors
 
 
 def _lengths(basis: Floats | None, groups: npt.NDArray[np.int64], right: Complex) -> Floats:

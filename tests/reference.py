@@ -43,11 +43,6 @@ def small_svd(matrices):
     return np.linalg.svd(matrices, compute_uv=False)
 
 
-def small_eigen(matrices):
-    """LAPACK's eigenvalues, complex whatever they are."""
-    return np.linalg.eigvals(matrices).astype(np.complex128)
-
-
 def increment_products(rows):
     """``sum D_k . D_k`` and ``sum D_k . D_(k-1)`` of the increments."""
     increments = np.diff(rows.astype(np.float64), axis=0)

@@ -47,8 +47,11 @@ def pair_triangle(
     for group in range(n_groups):
         for start in range(0, n_pairs, length):
             rows = min(length, n_pairs - start)
-            block[:width, rows:] = 0.0
-            block[0, :rows] = 1.0
+            for column in range(width):
+                for row in range(rows, length):
+                    block[column, row] = 0.0
+            for row in range(rows):
+                block[0, row] = 1.0
             for member in range(d):
                 column = members[group, member]
                 origin = reference[group, member]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
@@ -12,7 +10,9 @@ from koopscope.kernels.accelerate import jit
 Floats = npt.NDArray[np.float64]
 
 LARGEST = 16  # rows; beyond, LAPACK is faster
-LANES = 64  # matrices that are turned together: whole vectors, all of them in the cache
+LANES = (
+    64  # at least as many as rows: matrices that are turned together: whole vectors, all of them in the cache
+)
 MOST_SWEEPS = 40  # six to nine are enough; what is left is not finite
 EPS = float(np.finfo(np.float64).eps)
 TINY = float(np.finfo(np.float64).tiny)
@@ -42,76 +42,61 @@ def small_svd(matrices: Floats) -> tuple[Floats, Floats, Floats]:
     Appl. 1992, https://doi.org/10.1137/0613074; on triangles and their transposes: Drmac & Veselic, "New
     fast and accurate Jacobi SVD algorithm", SIAM J. Matrix Anal. Appl. 2008, https://doi.org/10.1137/050639193.
     """
+    largest = np.abs(matrices).max(axis=(1, 2))
+    finite = np.isfinite(largest)
+    # Powers of two, over which squares do not overflow.
+    units = np.ldexp(1.0, np.frexp(np.where(finite, largest, 0.0))[1] - 1)
     left, right = np.empty(matrices.shape), np.empty(matrices.shape)
     singular = np.empty(matrices.shape[:2])
-    _decompose(matrices, left, singular, right)
-    return left, singular, right
+    n = matrices.shape[1]
+    # Rows of U^T A, orthogonal in the end, and columns of U.
+    lines, turns = np.empty((n, n, LANES)), np.empty((n, n, LANES))
+    _decompose(matrices / units[:, None, None], left, singular, right, lines, turns, np.empty((5, LANES)))
+    for found in (left, singular, right):
+        found[~finite] = np.nan
+    return left, singular * units[:, None], right
 
 
 @jit()
-def _decompose(matrices: Floats, left: Floats, singular: Floats, right: Floats) -> None:
+def _decompose(
+    matrices: Floats,
+    left: Floats,
+    singular: Floats,
+    right: Floats,
+    lines: Floats,
+    turns: Floats,
+    sums: Floats,
+) -> None:
     n_groups, n = matrices.shape[0], matrices.shape[1]
-    lines = np.empty((n, n, LANES))  # rows of U^T A, orthogonal in the end
-    turns = np.empty((n, n, LANES))  # columns of U
-    sums, scales, lengths = np.empty((5, LANES)), np.empty(LANES), np.empty(n)
     for first in range(0, n_groups, LANES):
         count = min(LANES, n_groups - first)
-        lines[:], turns[:] = 0.0, 0.0
         for line in range(n):
-            turns[line, line, :] = 1.0
-        for lane in range(count):
-            scales[lane] = _load(matrices[first + lane], lines, lane)
+            for column in range(n):
+                for lane in range(LANES):
+                    lines[line, column, lane] = matrices[first + lane, line, column] if lane < count else 0.0
+                    turns[line, column, lane] = 1.0 if line == column else 0.0
         sweeps = 0
         while sweeps < MOST_SWEEPS and _sweep(lines, turns, sums):
             sweeps += 1
         for lane in range(count):
             group = first + lane
-            _store(lines, turns, lane, lengths, left[group], singular[group], right[group])
-            singular[group] *= scales[lane]
-            if np.isnan(scales[lane]):
-                left[group], right[group] = np.nan, np.nan
-
-
-@jit()
-def _load(matrix: Floats, lines: Floats, lane: int) -> float:
-    """Put a matrix into its lane, over a power of two, which is returned: squares must not overflow."""
-    n = matrix.shape[0]
-    largest = 0.0
-    for row in range(n):
-        for column in range(n):
-            size = abs(matrix[row, column])
-            if not np.isfinite(size):
-                return np.nan
-            largest = max(largest, size)
-    scale = math.ldexp(1.0, math.frexp(largest)[1] - 1)
-    for row in range(n):
-        for column in range(n):
-            lines[row, column, lane] = matrix[row, column] / scale
-    return scale
-
-
-@jit()
-def _store(
-    lines: Floats, turns: Floats, lane: int, lengths: Floats, left: Floats, singular: Floats, right: Floats
-) -> None:
-    """Take one matrix out of its lane, the longest rows first."""
-    n = lines.shape[0]
-    for line in range(n):
-        square = 0.0
-        for column in range(n):
-            square += lines[line, column, lane] ** 2
-        lengths[line] = np.sqrt(square)
-    for place in range(n):
-        longest = 0
-        for line in range(1, n):
-            if lengths[line] > lengths[longest]:
-                longest = line
-        length = lengths[longest]
-        singular[place] = length
-        lengths[longest] = -1.0
-        for index in range(n):
-            left[index, place] = turns[longest, index, lane]
-            right[place, index] = lines[longest, index, lane] / length if length > 0.0 else 0.0
+            for line in range(n):
+                square = 0.0
+                for column in range(n):
+                    square += lines[line, column, lane] ** 2
+                sums[0, line] = np.sqrt(square)
+            for place in range(n):  # the longest first
+                longest = 0
+                for line in range(1, n):
+                    if sums[0, line] > sums[0, longest]:
+                        longest = line
+                length = sums[0, longest]
+                singular[group, place] = length
+                sums[0, longest] = -1.0
+                for index in range(n):
+                    left[group, index, place] = turns[longest, index, lane]
+                    found = lines[longest, index, lane] / length if length > 0.0 else 0.0
+                    right[group, place, index] = found
 
 
 @jit(reorder_sums=True)
