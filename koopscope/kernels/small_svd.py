@@ -10,9 +10,7 @@ from koopscope.kernels.accelerate import jit
 Floats = npt.NDArray[np.float64]
 
 LARGEST = 16  # rows; beyond, LAPACK is faster
-LANES = (
-    64  # at least as many as rows: matrices that are turned together: whole vectors, all of them in the cache
-)
+LANES = 64  # matrices that are turned together, in whole vectors, within the cache; no fewer than rows
 MOST_SWEEPS = 40  # six to nine are enough; what is left is not finite
 EPS = float(np.finfo(np.float64).eps)
 TINY = float(np.finfo(np.float64).tiny)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.kernels.accelerate import whole_rows
+from koopscope.kernels.vectors import LANES, ROWS
 from koopscope.parallel import in_threads, n_cores, require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 
@@ -51,6 +52,11 @@ class LaggedMoments:
         return LaggedMoments(self.grams[groups], self.reference[groups])
 
 
+def padded_width(d: int) -> int:
+    """Give the width of a group's sums: a column of ones and its weights, in whole steps of products."""
+    return (d + ROWS) // ROWS * ROWS
+
+
 class MomentSums:
     """Moments of a block of groups, summed row by row as the recording is read.
 
@@ -68,7 +74,7 @@ class MomentSums:
         self._columns = block.members - first_column
         self._stride = stride
         n_groups, d = block.members.shape
-        self._padded = (d + 4) // 4 * 4
+        self._padded = padded_width(d)
         require_memory(
             n_groups * self._padded**2 * 8 * 6,
             f"the moments of {n_groups} groups of {d} weights in {block.path}",
@@ -152,8 +158,6 @@ class Tiles:
     @classmethod
     def of(cls, members: npt.NDArray[np.int64], split: int, n_threads: int) -> Tiles:
         """Cut groups into tiles, as many for every thread; columns from ``split`` on are apart."""
-        from koopscope.kernels.vectors import LANES  # strided fits start without it
-
         n_groups, d = members.shape
         flat = members.ravel()
         index = np.arange(flat.size)

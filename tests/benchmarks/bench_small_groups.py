@@ -17,7 +17,7 @@ import pytest
 import koopscope
 from koopscope.parallel import n_cores
 from koopscope.partition import GroupBlock
-from koopscope.statistics.moments import MomentSums, Tiles, blas_moments, kernel_moments
+from koopscope.statistics.moments import MomentSums, Tiles, blas_moments, kernel_moments, padded_width
 from koopscope.trajectory import from_arrays
 
 NODES, WIDTH, ROWS, LAG = 550, 10, 10_000, 100
@@ -71,7 +71,7 @@ def test_crossover(benchmark, values, add, d):
     n_groups = 2304 // d
     rows, rest = values[:4096, : n_groups * d].copy(), np.empty((4096, 0), np.float32)
     members = np.arange(n_groups * d).reshape(n_groups, d)
-    padded = (d + 4) // 4 * 4
+    padded = padded_width(d)
     products = np.zeros((n_groups, padded, 2 * padded))
     reference = rows[0][members].astype(np.float64)
     groups = members if add is blas_moments else Tiles.of(members, rows.shape[1], n_cores())

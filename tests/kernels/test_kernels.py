@@ -18,7 +18,7 @@ from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.mode_figures import mode_figures
 from koopscope.kernels.pair_triangle import pair_triangle
 from koopscope.kernels.trend_sums import add_to_trend
-from koopscope.statistics.moments import Tiles
+from koopscope.statistics.moments import Tiles, padded_width
 
 EPS = np.finfo(np.float64).eps
 
@@ -139,7 +139,7 @@ def test_lagged_moments__equals_twin(n_groups, d, stride, split):
     rows = walk(300, n_groups * d, "float32")
     members = np.arange(n_groups * d).reshape(n_groups, d)[:, ::-1].copy()
     origin = rows[0][members].astype(np.float64)
-    padded = (d + 4) // 4 * 4
+    padded = padded_width(d)
     products = np.zeros((n_groups, padded, 2 * padded))
     cut = rows.shape[1] - min(split or 0, rows.shape[1] - 1)
     left, right = rows[:, :cut].copy(), rows[:, cut:].copy()
