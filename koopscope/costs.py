@@ -35,11 +35,11 @@ TENSOR_SECONDS = 5e-4  # of every tensor read
 KERNEL_SHARE = 0.2  # of the rate of a matrix product that compressing pairs reaches
 GRAM_SHARE = 0.3  # the same of increment Grams
 GATHER_SECONDS = 8e-9  # to pick and widen one number of a wide group's snapshots, for its Gram and its basis
-# As statistics.strips has them, which is not imported: numba would load with it.
+# As statistics.strips and statistics.grid have them, which are not imported: numba would load with them.
 FEW_BYTES, PIECE_BYTES, THREADS_PER_CORE = 32 * 2**20, 4 * 2**20, 2
+TREND_SHARE, LAST_ROWS = 5, 64  # the last fifth of the window, and its last rows, are read whatever the lag
 PIECES_PER_THREAD = 1.5  # what a thread holds: a piece, and the chunk that is decoded
 TREND_RATE = 1e10  # bytes a second of the line through the last rows
-TREND_SHARE = 5  # those are the last fifth of the window
 WEIGHT_SECONDS = 1.3e-8  # of a forecast, for every weight
 LABEL_SECONDS = 4e-5  # the same for every tensor: a variable of the dataset
 GROUP_SECONDS = 5e-7  # the same for every group, however small: .35e-6 to .58e-6 for thousands of one weight
@@ -163,13 +163,15 @@ class Work:
 
 
 def read_bytes(trajectory: xr.Dataset, weights: WeightVector, rows: int, stride: int) -> int:
-    """Count the bytes of all chunks that hold a row on the grid or one of the last fifth."""
+    """Count the bytes of all chunks that hold a row on the grid or one of the last."""
     used = np.arange(rows - 1, -1, -stride)
-    used = np.union1d(used, np.arange(rows - rows // TREND_SHARE, rows))
+    used = np.union1d(used, np.arange(max(0, rows - max(rows // TREND_SHARE, LAST_ROWS)), rows))
     total = 0
     for slot in weights.tensors:
         variable = trajectory[slot.name].variable
-        chunk = variable.encoding.get("preferred_chunks", {}).get(variable.dims[0], 1)
+        known = variable.encoding.get("preferred_chunks", {})
+        # Arrays in memory are read row by row; where nobody knows the chunks, all rows are.
+        chunk = 1 if variable._in_memory else known.get(variable.dims[0], rows)
         total += min(rows, np.unique(used // chunk).size * chunk) * slot.size * variable.dtype.itemsize
     return total
 

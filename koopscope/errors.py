@@ -53,7 +53,7 @@ class WindowError(InvalidDataError):
 
 
 class NonFiniteError(InvalidDataError):
-    """NaN or infinity among the rows of the window that are used; names the first step that has one."""
+    """NaN or infinity among the rows of the window that are used; names a tensor and its first such step."""
 
     code = "non-finite"
 

@@ -94,14 +94,14 @@ class _Kept:
         for before in range(window.average):
             self.wanted[self.grid_rows - before] = True
         self.wanted[min(self.times.first, self.tail_start) :] = True
-        self.strange: set[int] = set()  # tensors with a value that is not finite
+        self.strange: list[int] = []  # tensors with a value that is not finite
 
     def columns(self, strip: Strip, flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Give a strip's columns of an array whose last axis is the flat order."""
         slot, offset = self.weights.tensors[strip.tensor], int(self.weights.offsets[strip.tensor])
         shape = (slot.size,) if strip.flat else slot.shape
-        tensor = flat[..., offset : offset + slot.size].reshape(*flat.shape[:-1], *shape)
-        return tensor[(slice(None),) * (flat.ndim - 1) + strip.columns]
+        tensor = flat[..., offset : offset + slot.size].reshape((*flat.shape[:-1], *shape))
+        return tensor[(slice(None),) * (flat.ndim - 1) + (*strip.columns, ...)]  # a view, of a scalar too
 
 
 class _StripSums:
@@ -153,6 +153,6 @@ class _StripSums:
             kept.columns(self.strip, kept.last)[...] = tail[-1]
             self.products[:] = increment_products(tail.reshape(len(tail), -1))
         else:
-            kept.strange.add(self.strip.tensor)
+            kept.strange.append(self.strip.tensor)
         del self._origin, self._sums, self._tail
         release(kept.snapshots)

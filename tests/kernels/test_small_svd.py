@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 
-from koopscope.kernels.small_svd import LANES, LARGEST, small_svd
+from koopscope.kernels.small_svd import LARGEST, TOGETHER, small_svd
 
 EPS = np.finfo(np.float64).eps
 
@@ -24,24 +24,38 @@ def test_small_svd__of_triangles(n, digits):
     largest = singular[:, :1, None]
     # Backward errors of a Jacobi sweep are some n eps; eight sweeps at most.
     assert np.all(np.abs((left * singular[:, None]) @ right - matrices) <= 10 * n * EPS * largest)
-    for factor in (left.swapaxes(1, 2) @ left, right @ right.swapaxes(1, 2)):
-        np.testing.assert_allclose(factor, np.broadcast_to(np.eye(n), factor.shape), atol=10 * n * EPS)
+    unit = np.broadcast_to(np.eye(n), matrices.shape)
+    np.testing.assert_allclose(left.swapaxes(1, 2) @ left, unit, atol=10 * n * EPS)
+    np.testing.assert_allclose(
+        right @ right.swapaxes(1, 2), (singular > 0)[:, :, None] * unit, atol=10 * n * EPS
+    )
     assert np.all(np.diff(singular, axis=1) <= 0)
     expected = reference.small_svd(matrices)
     # LAPACK's own small values are good to eps times the largest.
     assert np.all(np.abs(singular - expected) <= 10 * n * EPS * largest[:, 0])
 
 
-def test_small_svd__scaled_columns_keep_the_digits_of_small_values():
-    """What the normal equations or LAPACK would lose: scaling a column scales a value."""
-    random = np.random.default_rng(1)
-    rotation = np.linalg.qr(random.normal(size=(6, 6)))[0]
-    values = 10.0 ** -np.arange(0.0, 180.0, 30.0)
-    found = small_svd((values[:, None] * rotation)[None])[1][0]
-    np.testing.assert_allclose(found, values, rtol=20 * EPS)
+@pytest.mark.parametrize("n", [2, 5, 11, LARGEST])
+def test_small_svd__rounding_is_no_direction(n):
+    """Of dense matrices whose rows depend on each other: what is not zero is orthonormal."""
+    random = np.random.default_rng(n)
+    matrices = random.choice([-1.0, 1.0], size=(60, n, n))
+    matrices[:, -1] = matrices[:, 0]
+    matrices[:20, :, -1] = -2.0 * matrices[:20, :, 0]
+    matrices[20:30] = random.normal(size=(10, n, 1)) * random.normal(size=(10, 1, n))
+    left, singular, right = small_svd(matrices)
+    largest = singular[:, :1]
+    assert np.all(np.abs(singular - reference.small_svd(matrices)) <= 10 * n * EPS * largest)
+    assert np.all((singular > n * EPS * largest) | (singular == 0))
+    kept = singular > 0
+    assert np.all(kept.sum(axis=1) == np.linalg.matrix_rank(matrices))
+    projection = right @ right.swapaxes(1, 2)
+    expected = kept[:, :, None] * np.eye(n)
+    np.testing.assert_allclose(projection, expected, atol=10 * n * EPS)
+    assert np.all(np.abs((left * singular[:, None]) @ right - matrices) <= 10 * n * EPS * largest[:, None])
 
 
-@pytest.mark.parametrize("count", [1, LANES - 1, LANES + 1, 2 * LANES])
+@pytest.mark.parametrize("count", [1, TOGETHER - 1, TOGETHER + 1, 2 * TOGETHER])
 def test_small_svd__of_a_matrix_whatever_is_beside_it(count):
     matrices = graded_triangles(count, 4, 3)
     together, alone = small_svd(matrices), small_svd(matrices[-1:])

@@ -46,6 +46,27 @@ def test_estimators__recording_noise_biases_them_less(method):
     assert bias(method) < 0.5 * bias("affine")
 
 
+@pytest.mark.parametrize("method", ["ridge", "affine"])
+@pytest.mark.parametrize("seed", range(6))
+def test_estimators__of_weights_that_depend_on_each_other_as_lapack(method, seed, monkeypatch):
+    """Directions that are rounding must not count, however singular values are computed."""
+    random = np.random.default_rng(seed)
+    walk = random.normal(size=(60, 2)).cumsum(axis=0)
+    factors = random.choice([1.0, -1.0, 2.0, 0.5, 3.0], size=8)
+    weights = (walk[:, random.integers(0, 1 + seed % 2, 8)] * factors).astype("float32")
+    run = from_arrays(np.arange(60), {"a.weight": weights[:, None]})
+    settings = {"method": method, "t2": 59, "lag": 1}
+    found = koopscope.fit(run, "node", **settings)
+    monkeypatch.setattr("koopscope.operators.affine.LARGEST", 0)
+    expected = koopscope.fit(run, "node", **settings)
+    forecasts = [koopscope.predict(fit, 20)["a.weight"].values for fit in (found, expected)]
+    np.testing.assert_allclose(*forecasts, rtol=1e-9)
+    if seed % 2 == 0:  # all are multiples of one
+        np.testing.assert_allclose(
+            forecasts[0].ravel() / factors, forecasts[0].ravel()[0] / factors[0], rtol=1e-6
+        )
+
+
 def test_tls__equals_projection_by_hand():
     random = np.random.default_rng(2)
     now, following = random.normal(size=(2, 1, 30, 4))

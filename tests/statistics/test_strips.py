@@ -136,6 +136,17 @@ def test_read_grid__the_first_step_that_is_not_finite_may_be_between_used_ones(s
         koopscope.collect(run, "node", **settings)
 
 
+def test_read_grid__of_scalars(tmp_path):
+    path, values = tmp_path / "run.zarr", np.linspace(1, 2, ROWS).astype("float32") ** 2
+    with koopscope.TrajectoryWriter(path, layout="torch") as writer:
+        for step in range(ROWS):
+            writer.append(step, {"temperature": values[step]})
+    grid = koopscope.collect(koopscope.open_trajectory(path), "weight", t2=ROWS - 1).grid
+    assert grid.last.tolist() == [4.0]
+    np.testing.assert_array_equal(grid.snapshots[:, 0], values[grid.window.grid_rows])
+    assert grid.slope[0] == pytest.approx(np.polyfit(np.arange(240, ROWS), values[240:], 1)[0], rel=1e-3)
+
+
 def test_read_grid__sums_beyond_all_bounds_are_refused():
     huge = np.full((ROWS, 3), 1e308)
     huge[::2] *= -1
