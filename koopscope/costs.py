@@ -33,8 +33,8 @@ OVERHEAD_SECONDS = 6e-3  # of any fit and forecast: labels, windows, a tree
 BLOCK_SECONDS = 2e-3  # of every block of groups in it
 TENSOR_SECONDS = 5e-4  # of every tensor read
 KERNEL_SHARE = 0.2  # of the rate of a matrix product that compressing pairs reaches
-GRAM_SHARE = 0.3  # the same of increment Grams
-GATHER_SECONDS = 8e-9  # to pick and widen one number of a wide group's snapshots, for its Gram and its basis
+GRAM_SHARE = 0.4  # the same of increment Grams
+GATHER_SECONDS = 5e-9  # to pick and widen one number of a wide group's snapshots, for its Gram and its basis
 # As statistics.strips and statistics.grid have them, which are not imported: numba would load with them.
 FEW_BYTES, PIECE_BYTES, THREADS_PER_CORE = 32 * 2**20, 4 * 2**20, 2
 TREND_SHARE, LAST_ROWS = 5, 64  # the last fifth of the window, and its last rows, are read whatever the lag
@@ -210,8 +210,8 @@ def _cost(sizes: list[tuple[int, int]], work: Work, rates: Rates, reading: float
         "fit_seconds": seconds + work.read_bytes / reading,
         "step_flops": step,
         "jump_flops": jump,
-        "forecast_seconds": OVERHEAD_SECONDS / 3
-        + len(sizes) * BLOCK_SECONDS / 4
+        "forecast_seconds": OVERHEAD_SECONDS / 4
+        + len(sizes) * BLOCK_SECONDS / 6
         + work.weights * WEIGHT_SECONDS
         + work.tensors * LABEL_SECONDS
         + sum(count for count, _ in sizes) * GROUP_SECONDS
