@@ -12,6 +12,7 @@ from koopscope_cli import summary, tables, verdicts
 from koopscope_cli.options import Json, RecordingOptions, TrajectoryPath
 from koopscope_cli.place import absolute
 from koopscope_cli.progress import at_work
+from koopscope_cli.whole_number import Whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,14 +29,14 @@ def backtest(
     partition: Annotated[
         str, Parameter(help="Race within this partition, or auto: network and layer.")
     ] = "auto",
-    t1: Annotated[int | None, Parameter(help="First training step of the window.")] = None,
-    t2: Annotated[int | None, Parameter(help="Last training step of the window.")] = None,
+    t1: Annotated[Whole | None, Parameter(help="First training step of the window.")] = None,
+    t2: Annotated[Whole | None, Parameter(help="Last training step of the window.")] = None,
     lead: Annotated[
-        int | None, Parameter(help="Training steps to reach [default: a quarter of the window].")
+        Whole | None, Parameter(help="Training steps to reach [default: a quarter of the window].")
     ] = None,
-    average: Annotated[int, Parameter(help="Recorded rows averaged into one snapshot.")] = 1,
+    average: Annotated[Whole, Parameter(help="Recorded rows averaged into one snapshot.")] = 1,
     tolerance: Annotated[float, Parameter(help="Relative error a forecast may have at the horizon.")] = 0.1,
-    top: Annotated[int, Parameter(validator=validators.Number(gte=1), help="Candidates to list.")] = _TOP,
+    top: Annotated[Whole, Parameter(validator=validators.Number(gte=1), help="Candidates to list.")] = _TOP,
     recording: RecordingOptions | None = None,
     json: Json = False,
 ) -> None:

@@ -14,6 +14,7 @@ from koopscope.errors import OutputExistsError
 from koopscope_cli import tables
 from koopscope_cli.options import Json, Output, RecordingOptions, TrajectoryPath
 from koopscope_cli.progress import at_work
+from koopscope_cli.whole_number import Whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,12 +51,12 @@ def basin(
         ),
     ] = None,
     window: Annotated[
-        int | None, Parameter(help="Training steps of a window [default: a fifth of the recording].")
+        Whole | None, Parameter(help="Training steps of a window [default: a fifth of the recording].")
     ] = None,
     lag: Annotated[
-        int | None, Parameter(help="Training steps between snapshots [default: a thirtieth of the window].")
+        Whole | None, Parameter(help="Training steps between snapshots [default: a thirtieth of the window].")
     ] = None,
-    top: Annotated[int, Parameter(validator=validators.Number(gte=1), help="Groups to list.")] = _TOP,
+    top: Annotated[Whole, Parameter(validator=validators.Number(gte=1), help="Groups to list.")] = _TOP,
     follow: Annotated[
         bool,
         Parameter(

@@ -13,6 +13,7 @@ from koopscope_cli import output_folder, tables
 from koopscope_cli.options import Json, Output, Overwrite
 from koopscope_cli.progress import at_work
 from koopscope_cli.stored_fit import load_fit
+from koopscope_cli.whole_number import Whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,7 +38,7 @@ def compare(
         Literal["run", "layer"], Parameter(help="Compare whole runs, or every layer of every run.")
     ] = "run",
     permutations: Annotated[
-        int, Parameter(validator=validators.Number(gte=1), help="Relabellings of the test.")
+        Whole, Parameter(validator=validators.Number(gte=1), help="Relabellings of the test.")
     ] = 9999,
     output: Annotated[Output, Parameter(help="Draw the distances into this picture (png, pdf, svg).")] = None,
     overwrite: Overwrite = False,

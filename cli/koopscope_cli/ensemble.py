@@ -13,6 +13,7 @@ from koopscope_cli import tables
 from koopscope_cli.loss_option import load_loss
 from koopscope_cli.options import Drop, FitSettings, Json, Loss, Metric, Output, RecordingOptions, Smooth
 from koopscope_cli.progress import at_work
+from koopscope_cli.whole_number import Whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +42,7 @@ def ensemble(
     *trajectories: Annotated[str, Parameter(help="Recordings, one a run.")],
     settings: FitSettings | None = None,
     lead: Annotated[
-        int | None,
+        Whole | None,
         Parameter(help="Verify this many steps after t2 [default: the last step of the first run]."),
     ] = None,
     loss: Loss = None,

@@ -17,6 +17,7 @@ from koopscope_cli.loss_option import load_loss
 from koopscope_cli.options import FitSettings, Json, Loss, Output, Overwrite, RecordingOptions, TrajectoryPath
 from koopscope_cli.place import absolute, stem
 from koopscope_cli.progress import at_work
+from koopscope_cli.whole_number import Whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,7 +32,7 @@ def fit(
     *others: Annotated[str, Parameter(show=False)],
     settings: FitSettings | None = None,
     lead: Annotated[
-        int | None,
+        Whole | None,
         Parameter(
             help="Verify this many steps after t2 [default: up to the last recorded step]; auto also chooses "
             "for it [default: a quarter of the window]."

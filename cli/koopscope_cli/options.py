@@ -8,6 +8,8 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
+from koopscope_cli.whole_number import Whole
+
 _FITTING = Group("Fitting", sort_key=1)
 _RECORDING = Group("Recording", sort_key=2)
 
@@ -36,16 +38,16 @@ Drop = Annotated[
 ]
 Metric = Annotated[str, Parameter(help="Recorded series that --loss computes, such as validation_loss.")]
 Smooth = Annotated[
-    int,
+    Whole,
     Parameter(help="Rows, an odd number, of the running mean of that series in which T_eq is looked for."),
 ]
-Leads = Annotated[list[int], Parameter(consume_multiple=True)]
+Leads = Annotated[list[Whole], Parameter(consume_multiple=True)]
 Layout = Annotated[
     str | None,
     Parameter(help="Order of the axes, where the recording does not tell it right: torch, keras, flax, ..."),
 ]
 Run = Annotated[
-    int | None, Parameter(help="Number of the run, from 0, where a recording holds many [default: all].")
+    Whole | None, Parameter(help="Number of the run, from 0, where a recording holds many [default: all].")
 ]
 Globs = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 
@@ -71,27 +73,27 @@ class FitSettings:
         ),
     ] = "affine"
     t1: Annotated[
-        int | None, Parameter(help="First training step of the window [default: the first recorded].")
+        Whole | None, Parameter(help="First training step of the window [default: the first recorded].")
     ] = None
     t2: Annotated[
-        int | None,
+        Whole | None,
         Parameter(help="Last training step of the window [default: leaves a fifth for verification]."),
     ] = None
     lag: Annotated[
-        int | None,
+        Whole | None,
         Parameter(
             help="Training steps from snapshot to snapshot [default: one recorded spacing for paper, a "
             "hundredth of the window for others]."
         ),
     ] = None
-    delays: Annotated[int, Parameter(help="Snapshots stacked into one state.")] = 1
+    delays: Annotated[Whole, Parameter(help="Snapshots stacked into one state.")] = 1
     average: Annotated[
-        int, Parameter(help="Recorded rows averaged into one snapshot, for runs with gradient noise.")
+        Whole, Parameter(help="Recorded rows averaged into one snapshot, for runs with gradient noise.")
     ] = 1
     rtol: Annotated[
         float | None, Parameter(help="Drop directions below this share of the largest singular value.")
     ] = None
-    rank: Annotated[int | None, Parameter(help="Keep at most this many directions.")] = None
+    rank: Annotated[Whole | None, Parameter(help="Keep at most this many directions.")] = None
     stabilise: Annotated[
         bool, Parameter(help="Shrink the operators as far as the window's last quarter asks for it.")
     ] = False

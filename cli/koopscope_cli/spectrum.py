@@ -14,6 +14,7 @@ from koopscope_cli import tables
 from koopscope_cli.options import FitPath, Json
 from koopscope_cli.progress import at_work
 from koopscope_cli.stored_fit import load_fit
+from koopscope_cli.whole_number import Whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +62,7 @@ def spectrum(
         ),
     ] = "modulus",
     top: Annotated[
-        int | None,
+        Whole | None,
         Parameter(
             validator=validators.Number(gte=1),
             help="Eigenvalues a layer, first in the order [default: 20 in the table, all in JSON].",

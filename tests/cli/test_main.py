@@ -7,9 +7,11 @@ import sys
 import warnings
 
 import pytest
+from cyclopts import Token
 
 import koopscope
 from koopscope_cli import main as main_module
+from koopscope_cli.whole_number import whole_number
 
 HEAVY = {"numpy", "xarray", "numba", "matplotlib", "scipy", "zarr", "h5py", "pandas"}
 COMMANDS = ("inspect", "fit", "predict", "verify", "spectrum")
@@ -50,6 +52,20 @@ def test_main__unusable_words_exit_2(shell, here, words):
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith("koopscope: error[usage]: ")
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--lag=7.5", "--t2=many", "--delays=inf", "--rank=nan"])
+def test_main__what_is_no_whole_number_is_refused_and_not_rounded(option, shell, here):
+    outcome = shell("fit", "run.zarr", option)
+    name, _, value = option.partition("=")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"Invalid value for {name}: expected a whole number, got '{value}'" in outcome.err
+
+
+@pytest.mark.parametrize(("text", "number"), [("100", 100), ("-3", -3), ("100.0", 100), ("1e4", 10_000)])
+def test_whole_number__as_people_write_them(text, number):
+    found = whole_number(int, [Token(value=text)])
+    assert (found, type(found)) == (number, int)
 
 
 def test_main__reads_the_words_of_the_process(monkeypatch, capsys):
