@@ -37,7 +37,10 @@ GRAM_SHARE = 0.4  # the same of increment Grams
 GATHER_SECONDS = 5e-9  # to pick and widen one number of a wide group's snapshots, for its Gram and its basis
 # As statistics.strips and statistics.grid have them, which are not imported: numba would load with them.
 FEW_BYTES, PIECE_BYTES, THREADS_PER_CORE = 32 * 2**20, 4 * 2**20, 2
-TREND_SHARE, LAST_ROWS = 5, 64  # the last fifth of the window, and its last rows, are read whatever the lag
+LINEAR_SHARE, OSCILLATION_ROWS = (
+    5,
+    64,
+)  # the last fifth of the window, and its last rows, are read whatever the lag
 PIECES_PER_THREAD = 1.5  # what a thread holds: a piece, and the chunk that is decoded
 TREND_RATE = 1e10  # bytes a second of the line through the last rows
 WEIGHT_SECONDS = 1.3e-8  # of a forecast, for every weight
@@ -165,7 +168,7 @@ class Work:
 def read_bytes(trajectory: xr.Dataset, weights: WeightVector, rows: int, stride: int) -> int:
     """Count the bytes of all chunks that hold a row on the grid or one of the last."""
     used = np.arange(rows - 1, -1, -stride)
-    used = np.union1d(used, np.arange(max(0, rows - max(rows // TREND_SHARE, LAST_ROWS)), rows))
+    used = np.union1d(used, np.arange(max(0, rows - max(rows // LINEAR_SHARE, OSCILLATION_ROWS)), rows))
     total = 0
     for slot in weights.tensors:
         variable = trajectory[slot.name].variable
@@ -184,7 +187,7 @@ def _cost(sizes: list[tuple[int, int]], work: Work, rates: Rates, reading: float
     seconds = (
         OVERHEAD_SECONDS
         + work.tensors * TENSOR_SECONDS
-        + work.rows * work.row_bytes / (TREND_SHARE * TREND_RATE)
+        + work.rows * work.row_bytes / (LINEAR_SHARE * TREND_RATE)
     )
     memory = snapshots + work.reading + 5 * 8 * work.weights
     doublings = max(1, math.ceil(math.log2(max(2, n // 4))))

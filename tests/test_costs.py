@@ -81,12 +81,14 @@ def test_inspect__step_seconds_that_cannot_be_used(step_seconds):
         koopscope.inspect(linear_run(), step_seconds=step_seconds)
 
 
-def test_inspect__holds_while_reading_what_fits_hold():
+def test_inspect__counts_what_fits_read_and_hold():
     from koopscope import costs
-    from koopscope.statistics import strips
+    from koopscope.statistics import grid, strips
 
     for name in ("FEW_BYTES", "PIECE_BYTES", "THREADS_PER_CORE"):
         assert getattr(costs, name) == getattr(strips, name)
+    for name in ("LINEAR_SHARE", "OSCILLATION_ROWS"):
+        assert getattr(costs, name) == getattr(grid, name)
 
 
 def test_rates__pass_through_what_was_measured():

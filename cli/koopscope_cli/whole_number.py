@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 from cyclopts import Parameter, Token
@@ -20,14 +21,10 @@ def whole_number(kind: object, tokens: Sequence[Token]) -> int:
     try:
         return int(text)
     except ValueError:
-        pass
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.5
-    if not number.is_integer():
-        raise ValueError(f"expected a whole number, got {text!r}")
-    return int(number)
+        with suppress(ValueError):
+            if (number := float(text)).is_integer():
+                return int(number)
+    raise ValueError(f"expected a whole number, got {text!r}")
 
 
 Whole = Annotated[int, Parameter(converter=whole_number)]

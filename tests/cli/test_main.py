@@ -62,6 +62,12 @@ def test_main__what_is_no_whole_number_is_refused_and_not_rounded(option, shell,
     assert f"Invalid value for {name}: expected a whole number, got '{value}'" in outcome.err
 
 
+def test_main__one_of_several_leads_is_not_rounded_either(shell, here):
+    outcome = shell("predict", "run.koop", "--lead", "10", "2.6")
+    assert outcome.code == 2
+    assert "Invalid value for --lead" in outcome.err
+
+
 @pytest.mark.parametrize(("text", "number"), [("100", 100), ("-3", -3), ("100.0", 100), ("1e4", 10_000)])
 def test_whole_number__as_people_write_them(text, number):
     found = whole_number(int, [Token(value=text)])
