@@ -6,8 +6,9 @@ import ctypes
 import os
 import re
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import lru_cache
@@ -131,13 +132,54 @@ def n_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def even_slices(count: int, n_parts: int) -> list[slice]:
+    """Cut so many items into slices of like lengths, so that threads end at the same time.
+
+    >>> even_slices(7, 2)
+    [slice(0, 3, None), slice(3, 7, None)]
+    """
+    return [slice(part * count // n_parts, (part + 1) * count // n_parts) for part in range(n_parts)]
+
+
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Apply a function that leaves the interpreter's lock alone to every item; results in their order."""
+    """Apply a function that leaves the interpreter's lock alone to every item; results in their order.
+
+    The caller's own thread works too, and waits for no other that has not begun when nothing is left to do.
+    """
     parts = list(items)
-    if len(parts) < 2 or n_cores() < 2:
+    n_threads = min(n_cores(), len(parts))
+    if n_threads < 2:
         return [function(part) for part in parts]
-    with ThreadPoolExecutor(min(n_cores(), len(parts))) as pool:
-        return list(pool.map(function, parts))
+    found: dict[int, Result] = {}
+    left = iter(range(len(parts)))
+
+    def work() -> None:
+        try:
+            for index in left:
+                found[index] = function(parts[index])
+        except BaseException:
+            deque(left, maxlen=0)  # nobody begins another
+            raise
+
+    others = [_pool().submit(copy_context().run, work) for _ in range(n_threads - 1)]
+    try:
+        work()
+    finally:
+        begun = [other for other in others if not other.cancel()]
+        wait(begun)
+    for other in begun:
+        other.result()
+    return [found[index] for index in range(len(parts))]
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    """Threads that are kept: starting one takes as long as much of what they are asked to do."""
+    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="koopscope")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of the threads
 
 
 def as_they_come(

@@ -33,6 +33,11 @@ def increment_gram(snapshots, members):
     return np.stack([increments[:, group] @ increments[:, group].T for group in members])
 
 
+def symmetric_product(rows, product):
+    """``X X^T`` added to the triangle on and above the diagonal."""
+    return product + np.triu(rows @ rows.T)
+
+
 def trend_sums(rows, centred, origin):
     """``sum c_t (w_t - origin)`` of the last rows."""
     return centred @ (rows[len(rows) - len(centred) :].astype(np.float64) - origin)

@@ -15,6 +15,8 @@ from koopscope.parallel import (
     NUMBERS_PER_POOL,
     as_they_come,
     blas_threads_for,
+    even_slices,
+    in_threads,
     limited_memory,
     limited_threads,
     memory_budget,
@@ -45,6 +47,62 @@ def test_single_threaded_blas__inside_itself_gives_the_threads_back_at_the_end()
             assert blas_threads() == {1}
         assert blas_threads() == {1}
     assert blas_threads() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_in_threads__results_in_order_within_the_budget_of_the_caller(threads):
+    def work(number):
+        return number, memory_budget()
+
+    with limited_threads(threads), limited_memory("5MB"):
+        assert in_threads(work, range(50)) == [(number, 5_000_000) for number in range(50)]
+
+
+@pytest.mark.parametrize("bad", [0, 3])
+def test_in_threads__a_failure_is_raised_and_no_other_begun(bad):
+    begun = []
+
+    def work(number):
+        begun.append(number)
+        if number == bad:
+            raise ValueError("bad")
+
+    with limited_threads(2), pytest.raises(ValueError, match="bad"):
+        in_threads(work, range(10_000))
+    assert len(begun) < 10_000
+
+
+def test_in_threads__within_itself_waits_for_no_thread_that_waits_for_it():
+    def work(number):
+        return sum(in_threads(lambda other: number * other, range(20)))
+
+    with limited_threads(4):
+        assert in_threads(work, range(20)) == [number * 190 for number in range(20)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_in_threads__works_in_a_forked_process():
+    """A child has none of its parent's threads; it does the work, and ends."""
+    script = """
+import os, sys, warnings
+from koopscope.parallel import in_threads, limited_threads
+warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks beside threads
+with limited_threads(3):
+    assert in_threads(abs, range(-9, 0)) == list(range(9, 0, -1))
+    child = os.fork()
+    found = in_threads(abs, range(-9, 0)) == list(range(9, 0, -1))
+    if child == 0:
+        os._exit(0 if found else 1)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0
+
+
+@pytest.mark.parametrize(("count", "n_parts"), [(0, 1), (7, 2), (7, 7), (550, 3)])
+def test_even_slices__everything_once_in_like_lengths(count, n_parts):
+    parts = even_slices(count, n_parts)
+    assert [item for part in parts for item in range(count)[part]] == list(range(count))
+    assert max(len(range(count)[part]) for part in parts) - min(len(range(count)[part]) for part in parts) < 2
 
 
 @pytest.mark.parametrize("threads", [1, 4])

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 
-from koopscope.parallel import in_threads, single_threaded_blas
+from koopscope.parallel import even_slices, in_threads, single_threaded_blas
 
 NUMBERS_PER_TASK = 2**16  # in the matrices of a batch worth a thread: less is done before one has begun
 
@@ -32,11 +31,8 @@ def in_batches(solve: Callable[[slice], Record], n_groups: int, width: int) -> R
     n_parts = min(n_groups, -(-n_groups * width**2 // NUMBERS_PER_TASK))
     if n_parts < 2:
         return solve(slice(0, n_groups))
-    # Of like sizes, so that threads end at the same time.
-    borders = np.linspace(0, n_groups, n_parts + 1).astype(int).tolist()
-    parts = [slice(start, stop) for start, stop in pairwise(borders)]
     with single_threaded_blas():
-        done = in_threads(solve, parts)
+        done = in_threads(solve, even_slices(n_groups, n_parts))
     return type(done[0])(**{field.name: _join(done, field.name) for field in fields(done[0])})  # type: ignore[arg-type]
 
 

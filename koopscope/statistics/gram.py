@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.kernels.increment_gram import increment_gram, increments
+from koopscope.kernels.symmetric_product import load, symmetric_product
 from koopscope.parallel import in_threads, n_cores, require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 from koopscope.statistics.spilling import release
@@ -45,12 +46,11 @@ def increment_grams(snapshots: npt.NDArray[Any], block: GroupBlock) -> Increment
 
 
 def _add_wide(snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64], product: Floats) -> None:
-    """Sum the increment Gram of one group by BLAS, which computes one half of a symmetric product.
+    """Sum the increment Gram of one group, which comes as zeros, by BLAS: one half of a symmetric product.
 
     Stretches of the group are shared among threads, of which each has one of BLAS; they are added up in
     their order, so that any number of threads gives the same sums.
     """
-
     n_increments = product.shape[0]
 
     def add_stretch(start: int) -> Floats:
@@ -60,16 +60,18 @@ def _add_wide(snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64], produ
             part = members[first : first + MEMBERS_PER_PRODUCT]
             widened = tile[: n_increments * part.size].reshape(n_increments, part.size)
             increments(snapshots, part, widened)
-            found += widened @ widened.T
+            symmetric_product(widened, found)
         return found
 
     starts = range(0, members.size, MEMBERS_PER_STRETCH)
     at_once = n_cores()  # each stretch has a matrix of its own until it is added
+    load()
     with single_threaded_blas():
         for first in range(0, len(starts), at_once):
             for found in in_threads(add_stretch, starts[first : first + at_once]):
                 product += found
             release(snapshots)
+    product += np.triu(product, 1).T
 
 
 def gram_about_last(grams: IncrementGrams) -> npt.NDArray[np.float64]:

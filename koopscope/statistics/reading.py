@@ -23,6 +23,7 @@ from koopscope.trajectory.lazy import read_into
 from koopscope.weight_vector import WeightVector
 
 BLOCK_BYTES = 32 * 2**20  # a block that is read at once: more gains nothing
+HELD_BYTES = 256 * 2**20  # a block of what is in memory, looked at where it lies: so that progress is told
 CHUNK_ROWS = 64  # rows of a chunk as koopscope records large tensors; fewer would decode it again
 BLOCKS_IN_FLIGHT = 3  # one computed on, one read ahead, and what decoding and widening take
 
@@ -64,21 +65,26 @@ class Batch:
         """Tell whether a block of groups lies in this batch."""
         return bool(self.columns.start <= members.min() and members.max() < self.columns.stop)
 
-    def rows_per_block(self, row_bytes: int) -> int:
-        """Rows that are read at once: whole runs, as the memory budget allows.
+    def rows_per_block(self, row_bytes: int, held: bool) -> int:
+        """Rows that are read at once: whole runs, as the memory budget allows unless they are held anyway.
 
         Raises
         ------
         MemoryBudgetError
             If not even one run fits.
         """
+        if held:
+            return self._runs_within(HELD_BYTES, row_bytes)
         require_memory(
             BLOCKS_IN_FLIGHT * self.rows_per_run * row_bytes,
             f"reading {self.rows_per_run} rows of {self.columns.stop - self.columns.start} weights at a time",
             "use fewer tensors (--include, --exclude)",
         )
         share = memory_budget() // (2 * BLOCKS_IN_FLIGHT)
-        n_bytes = min(share, max(BLOCK_BYTES, CHUNK_ROWS * row_bytes))
+        return self._runs_within(min(share, max(BLOCK_BYTES, CHUNK_ROWS * row_bytes)), row_bytes)
+
+    def _runs_within(self, n_bytes: int, row_bytes: int) -> int:
+        """Rows of so many bytes, at least one run."""
         runs = max(1, n_bytes // (row_bytes * self.rows_per_run))
         # Powers of two, as runs are: borders of blocks are then borders of recorded chunks.
         return int(self.rows_per_run << (int(runs).bit_length() - 1))
@@ -165,18 +171,17 @@ def _read_all(
     overlap: int,
 ) -> Iterator[list[RowBlock]]:
     for batch in batches:
-        length = batch.rows_per_block(row_bytes(weights, batch, dtype))
         pieces = batch.pieces(weights) if overlap else [batch]
-        blocks = [
-            _read_piece(_BatchReader(trajectory, weights, window, piece, overlap > 0), length, dtype, overlap)
-            for piece in pieces
-        ]
+        readers = [_BatchReader(trajectory, weights, window, piece, overlap > 0) for piece in pieces]
+        held = all(reader.lies_in_memory(dtype) for reader in readers)
+        length = batch.rows_per_block(row_bytes(weights, batch, dtype), held)
+        blocks = [_read_piece(reader, length, dtype, overlap) for reader in readers]
         yield from map(list, zip(*blocks, strict=True))
 
 
 def _read_piece(read: _BatchReader, length: int, dtype: np.dtype[Any], overlap: int) -> Iterator[RowBlock]:
     batch, window = read.batch, read.window
-    if len(batch.tensors) == 1 and (not overlap or read.in_memory):
+    if read.is_one_tensor and (not overlap or read.in_memory):
         for start, stop in _borders(window, length):
             kept = min(overlap, start - window.first_row)
             rows = read.tensor(0, start - kept, stop).astype(dtype, copy=False)
@@ -214,7 +219,14 @@ class _BatchReader:
                 if not held[index] and n_bytes <= min(BLOCK_BYTES, memory_budget() // 32):
                     self._whole[index] = self.tensor(index, self._first, window.last_row + 1)
                     held[index] = True
-        self.in_memory = all(held)
+        self.in_memory, self.is_one_tensor = all(held), len(batch.tensors) == 1
+
+    def lies_in_memory(self, dtype: np.dtype[Any]) -> bool:
+        """Tell whether blocks of rows are views of what is in memory."""
+        if not self.in_memory or not self.is_one_tensor or np.dtype(self._slots[0].dtype) != dtype:
+            return False
+        # Weights that are not neighbours in memory would be copied.
+        return 0 in self._whole or bool(self._variables[0][0].values.flags.c_contiguous)
 
     def tensor(self, index: int, start: int, stop: int) -> npt.NDArray[Any]:
         """Rows of one tensor, flat."""

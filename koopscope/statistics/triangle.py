@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from koopscope.kernels.blocked_r import blocked_r, load
 from koopscope.kernels.pair_triangle import pair_triangle
-from koopscope.parallel import in_threads, n_cores, require_memory, single_threaded_blas
+from koopscope.parallel import even_slices, in_threads, n_cores, require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 
 KERNEL_WIDTH = 96  # wider triangles are faster through LAPACK's blocked QR than through the kernel
@@ -82,7 +82,7 @@ def _narrow_pair_triangles(
     n_groups, d = members.shape
     shared = snapshots.shape[0] * n_groups * d * d > THREAD_PRODUCTS
     n_parts = min(n_groups, n_cores()) if shared else 1
-    parts = [slice(i * n_groups // n_parts, (i + 1) * n_groups // n_parts) for i in range(n_parts)]
+    parts = even_slices(n_groups, n_parts)
     return np.concatenate(
         in_threads(lambda part: pair_triangle(snapshots, members[part], reference[part]), parts)
     )

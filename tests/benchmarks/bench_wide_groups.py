@@ -1,7 +1,7 @@
 """Wide groups against the machine's own GEMM: python -m pytest -n 0 -s tests/benchmarks/bench_wide_groups.py.
 
-Prints the rate of the statistic beside that of a float64 matrix product, measured just before. Needs
-pytest-benchmark and 4 GB of memory.
+Prints the rate of the statistic beside that of a float64 matrix product, measured before every round, since
+machines do not keep their speed for long. Needs pytest-benchmark and 4 GB of memory.
 """
 
 from __future__ import annotations
@@ -16,15 +16,21 @@ from koopscope.statistics.gram import increment_grams
 from koopscope.statistics.triangle import pair_triangles
 
 
-def gemm_rate(n=1500):
-    """Multiplications and additions a second of a float64 matrix product."""
-    matrix = np.random.default_rng(0).standard_normal((n, n))
-    spent = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        matrix @ matrix
-        spent.append(time.perf_counter() - begin)
-    return 2 * n**3 / np.median(spent)
+class Gemm:
+    """Multiplications and additions a second of float64 matrix products, in turns with what is measured."""
+
+    def __init__(self, n=1500):
+        self.matrix, self.spent = np.random.default_rng(0).standard_normal((n, n)), []
+
+    def __call__(self):
+        for _ in range(5):
+            begin = time.perf_counter()
+            self.matrix @ self.matrix
+            self.spent.append(time.perf_counter() - begin)
+
+    @property
+    def rate(self):
+        return 2 * len(self.matrix) ** 3 / np.median(self.spent)
 
 
 def block_of(n_groups, d):
@@ -32,8 +38,8 @@ def block_of(n_groups, d):
     return GroupBlock("fc", "fc", members, np.arange(n_groups))
 
 
-def report(name, flops, benchmark, reference):
-    rate = flops / benchmark.stats.stats.median
+def report(name, flops, benchmark, gemm):
+    rate, reference = flops / benchmark.stats.stats.median, gemm.rate
     benchmark.extra_info["gemm_share"] = rate / reference
     print(f"\n{name}: {rate / 1e9:.1f} of {reference / 1e9:.1f} GFLOP/s, {rate / reference:.0%} of GEMM")
 
@@ -42,17 +48,19 @@ def report(name, flops, benchmark, reference):
 def test_pair_triangles(benchmark):
     n, n_groups, d = 2000, 20, 785
     snapshots = np.random.default_rng(0).standard_normal((n, n_groups * d), dtype=np.float32)
-    reference = gemm_rate()
-    benchmark.pedantic(pair_triangles, args=(snapshots, block_of(n_groups, d)), rounds=3)
+    gemm, block = Gemm(), block_of(n_groups, d)
+    pair_triangles(snapshots, block)
+    benchmark.pedantic(lambda: pair_triangles(snapshots, block), setup=gemm, rounds=5)
     width, rows = 2 * d + 1, n - 1
-    report("QR of pairs", n_groups * (2 * rows * width**2 - 2 * width**3 / 3), benchmark, reference)
+    report("QR of pairs", n_groups * (2 * rows * width**2 - 2 * width**3 / 3), benchmark, gemm)
 
 
 @pytest.mark.benchmark(group="network of 1 M weights, n = 500")
 def test_increment_gram(benchmark):
     n, d = 500, 1_000_000
     snapshots = np.random.default_rng(0).standard_normal((n, d), dtype=np.float32)
-    reference = gemm_rate()
-    benchmark.pedantic(increment_grams, args=(snapshots, block_of(1, d)), rounds=3, warmup_rounds=1)
+    gemm, block = Gemm(), block_of(1, d)
+    increment_grams(snapshots, block)
+    benchmark.pedantic(lambda: increment_grams(snapshots, block), setup=gemm, rounds=5)
     # BLAS computes one half of a symmetric product, and that is what is counted.
-    report("increment Gram", (n - 1) * n * d, benchmark, reference)
+    report("increment Gram", (n - 1) * n * d, benchmark, gemm)

@@ -17,6 +17,7 @@ from koopscope.kernels.increment_products import increment_products
 from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.mode_figures import mode_figures
 from koopscope.kernels.pair_triangle import pair_triangle
+from koopscope.kernels.symmetric_product import symmetric_product
 from koopscope.kernels.trend_sums import add_to_trend
 from koopscope.statistics.moments import Tiles, padded_width
 
@@ -186,6 +187,30 @@ def test_mode_figures__equals_twin(n_modes, n_states, n_rows):
     np.testing.assert_allclose(shares, expected_share, rtol=1e-12)
     assert np.all((residuals[:2] > 1e-11) & (residuals[:2] < 1e-5))
     assert np.all(residuals[2] == 0.0)
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (3, 50), (40, 7), (5, 0)])
+def test_symmetric_product__equals_twin(n, k):
+    random = np.random.default_rng(n)
+    rows, product = random.integers(-9, 9, (n, k)).astype(float), random.integers(-9, 9, (n, n)).astype(float)
+    expected = reference.symmetric_product(rows, product)  # sums of integers are exact in any order
+    symmetric_product(rows, product)
+    assert np.array_equal(product, expected)
+
+
+def test_symmetric_product__refuses_what_it_would_read_wrongly():
+    rows, product = np.ones((4, 3)), np.zeros((4, 4))
+    for wrong in (
+        (rows.T, product),
+        (np.asfortranarray(rows), product),
+        (rows, product[:3, :3]),
+        (rows[:, ::2], product),
+        (rows.astype(np.float32), product),
+        (rows, np.zeros((8, 8))[::2, ::2]),
+    ):
+        with pytest.raises(ValueError, match="symmetric_product needs"):
+            symmetric_product(*wrong)
+    assert not product.any()
 
 
 def test_increment_gram__adds_up_over_weights():
