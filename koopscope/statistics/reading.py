@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from koopscope.kernels.accelerate import are_cut_from_wider
 from koopscope.parallel import memory_budget, one_ahead, require_memory
 from koopscope.progress import Listener
 from koopscope.statistics.windows import Window
@@ -225,8 +226,11 @@ class _BatchReader:
         """Tell whether blocks of rows are views of what is in memory."""
         if not self.in_memory or not self.is_one_tensor or np.dtype(self._slots[0].dtype) != dtype:
             return False
+        if 0 in self._whole:
+            return True
+        rows = self._variables[0][:2].values
         # Weights that are not neighbours in memory would be copied.
-        return 0 in self._whole or bool(self._variables[0][0].values.flags.c_contiguous)
+        return rows[0].flags.c_contiguous and are_cut_from_wider(rows.reshape(len(rows), -1))
 
     def tensor(self, index: int, start: int, stop: int) -> npt.NDArray[Any]:
         """Rows of one tensor, flat."""

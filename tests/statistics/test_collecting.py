@@ -62,6 +62,22 @@ def test_collect__same_bits_for_any_memory_budget(runs_at_once, pairs, monkeypat
 
 
 @pytest.mark.parametrize("pairs", ["strided", "every"])
+@pytest.mark.parametrize("lying", ["in Fortran order", "cut from a wider array", "repeated"])
+def test_collect__same_bits_however_arrays_lie_in_memory(lying, pairs):
+    steps, arrays = np.arange(600), {name: random_run(600)[name].values for name in ("a.weight", "a.bias")}
+    if lying == "in Fortran order":
+        laid = {name: np.asfortranarray(values) for name, values in arrays.items()}
+    elif lying == "cut from a wider array":
+        laid = {name: np.stack([values, values], axis=1)[:, 1] for name, values in arrays.items()}
+    else:
+        laid = {name: np.broadcast_to(values[:1], values.shape) for name, values in arrays.items()}
+        arrays = {name: values.copy() for name, values in laid.items()}
+    settings = {"lag": 3, "pairs": pairs}
+    expected = koopscope.collect(from_arrays(steps, arrays), "node", **settings)
+    same_statistics(expected, koopscope.collect(from_arrays(steps, laid), "node", **settings))
+
+
+@pytest.mark.parametrize("pairs", ["strided", "every"])
 def test_collect__same_bits_for_any_number_of_threads(pairs, monkeypatch):
     monkeypatch.setattr("koopscope.statistics.triangle.THREAD_PRODUCTS", 0)  # else one thread
     monkeypatch.setattr("koopscope.statistics.strips.FEW_BYTES", 0)
