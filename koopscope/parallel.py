@@ -8,8 +8,8 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import lru_cache
 from importlib import import_module
@@ -161,25 +161,33 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> lis
             deque(left, maxlen=0)  # nobody begins another
             raise
 
-    others = [_pool().submit(copy_context().run, work) for _ in range(n_threads - 1)]
+    others: list[Future[None]] = []
     try:
+        with suppress(RuntimeError):  # where no thread can be started any more, the caller works alone
+            for _ in range(n_threads - 1):
+                others.append(_pool(os.getpid()).submit(copy_context().run, work))
         work()
     finally:
+        deque(left, maxlen=0)
         begun = [other for other in others if not other.cancel()]
         wait(begun)
-    for other in begun:
-        other.result()
+    try:
+        while begun:
+            begun.pop().result()
+    finally:
+        others.clear()  # else the frames of a failure would keep themselves alive
+        begun.clear()
     return [found[index] for index in range(len(parts))]
 
 
 @lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    """Threads that are kept: starting one takes as long as much of what they are asked to do."""
-    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="koopscope")
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Threads that are kept, since starting one takes as long as much of what they are asked to do.
 
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of the threads
+    As many as the machine has cores, whatever is used of them here and now. The child of a fork has none of
+    its parent's.
+    """
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix=f"koopscope-{process}")
 
 
 def as_they_come(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import subprocess
 import sys
+import threading
+import weakref
 
 import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
+from koopscope import parallel
 from koopscope.parallel import (
     NUMBERS_PER_POOL,
     as_they_come,
@@ -58,26 +62,62 @@ def test_in_threads__results_in_order_within_the_budget_of_the_caller(threads):
         assert in_threads(work, range(50)) == [(number, 5_000_000) for number in range(50)]
 
 
-@pytest.mark.parametrize("bad", [0, 3])
-def test_in_threads__a_failure_is_raised_and_no_other_begun(bad):
-    begun = []
+@pytest.mark.parametrize("who", ["the caller", "another"])
+def test_in_threads__a_failure_is_raised_no_other_begun_and_nothing_kept(who):
+    begun, caller = [], threading.get_ident()
+    both = threading.Barrier(2, timeout=60)
 
-    def work(number):
+    class Held:
+        pass
+
+    held = Held()
+    kept = weakref.ref(held)
+
+    def work(number, held=held):
         begun.append(number)
-        if number == bad:
-            raise ValueError("bad")
+        if number < 2:  # one of them is the caller's, the other the other's
+            both.wait()
+            if (threading.get_ident() == caller) == (who == "the caller"):
+                raise ValueError("bad")
 
-    with limited_threads(2), pytest.raises(ValueError, match="bad"):
-        in_threads(work, range(10_000))
-    assert len(begun) < 10_000
+    gc.disable()
+    try:
+        with limited_threads(2):
+            raised = False
+            try:
+                in_threads(work, range(100_000))
+            except ValueError:  # and not kept, as pytest's own way of asking would
+                raised = True
+        assert raised
+        del work, held
+        assert kept() is None
+    finally:
+        gc.enable()
+    assert len(begun) < 100_000
+
+
+def test_in_threads__where_no_thread_can_be_started_the_caller_works_alone(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    parallel._pool.cache_clear()
+    done = []
+    with monkeypatch.context() as patch, limited_threads(2):
+        patch.setattr(threading.Thread, "start", refuse)
+        assert in_threads(abs, range(-3, 0)) == [3, 2, 1]
+    with limited_threads(2):
+        in_threads(done.append, range(5))
+    assert sorted(done) == list(range(5))
 
 
 def test_in_threads__within_itself_waits_for_no_thread_that_waits_for_it():
-    def work(number):
-        return sum(in_threads(lambda other: number * other, range(20)))
-
-    with limited_threads(4):
-        assert in_threads(work, range(20)) == [number * 190 for number in range(20)]
+    script = """
+from koopscope.parallel import in_threads, limited_threads
+with limited_threads(4):
+    found = in_threads(lambda number: sum(in_threads(lambda other: number * other, range(20))), range(20))
+assert found == [number * 190 for number in range(20)]
+"""
+    assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from numba.extending import get_cython_function_address
 
+LONGEST = 2**31 - 1  # sides of a matrix, as BLAS counts
+
 
 def symmetric_product(rows: npt.NDArray[np.float64], product: npt.NDArray[np.float64]) -> None:
     """Add ``X X^T`` to a matrix, of which the triangle on and above the diagonal alone is changed.
@@ -24,18 +26,26 @@ def symmetric_product(rows: npt.NDArray[np.float64], product: npt.NDArray[np.flo
         X, shape ``(row, column)``, C-ordered.
     product
         Shape ``(row, row)``, C-ordered; changed in place.
+
+    Raises
+    ------
+    ValueError
+        If either is not float64 in C order, of such a shape, or the matrix may not be changed.
     """
     n, k = rows.shape
-    if product.shape != (n, n) or not (rows.flags.c_contiguous and product.flags.c_contiguous):
-        raise ValueError("symmetric_product needs C-ordered rows and a square matrix with as many rows")
-    if rows.dtype != np.float64 or product.dtype != np.float64:
-        raise ValueError(f"symmetric_product needs float64, got {rows.dtype} and {product.dtype}")
+    wrong = product.shape != (n, n) or rows.dtype != np.float64 or product.dtype != np.float64
+    if wrong or not (rows.flags.c_contiguous and product.flags.carray) or max(n, k) > LONGEST:
+        raise ValueError(
+            "symmetric_product needs float64 in C order, rows and a square matrix of as many that may be "
+            f"changed; got {rows.dtype} {rows.shape} and {product.dtype} {product.shape}"
+        )
     # Column by column, as BLAS reads it, the memory of X holds X^T, and the upper triangle is the lower.
     lower, transposed, one = ctypes.c_char(b"L"), ctypes.c_char(b"T"), ctypes.c_double(1.0)
     order, count, pitch, width = (ctypes.c_int(size) for size in (n, k, max(1, k), max(1, n)))
-    how = [ctypes.byref(value) for value in (lower, transposed, order, count, one)]
     data, sums = ctypes.c_void_p(rows.ctypes.data), ctypes.c_void_p(product.ctypes.data)
-    load()(*how, data, ctypes.byref(pitch), ctypes.byref(one), sums, ctypes.byref(width))
+    # As dsyrk has them: uplo, trans, n, k, alpha, a, lda, beta, c, ldc.
+    scalars = [ctypes.byref(value) for value in (lower, transposed, order, count, one, pitch, width)]
+    load()(*scalars[:5], data, scalars[5], scalars[4], sums, scalars[6])
 
 
 @lru_cache(maxsize=1)

@@ -39,19 +39,20 @@ def increment_grams(snapshots: npt.NDArray[Any], block: GroupBlock) -> Increment
     )
     if d <= KERNEL_MEMBERS:
         return IncrementGrams(increment_gram(snapshots, block.members))
-    products = np.zeros((n_groups, n, n))
+    products = np.empty((n_groups, n, n))
     for group, members in enumerate(block.members):
-        _add_wide(snapshots, members, products[group])
+        products[group] = _wide_gram(snapshots, members)
     return IncrementGrams(products)
 
 
-def _add_wide(snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64], product: Floats) -> None:
-    """Sum the increment Gram of one group, which comes as zeros, by BLAS: one half of a symmetric product.
+def _wide_gram(snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64]) -> Floats:
+    """Sum the increment Gram of one group by BLAS, which computes one half of a symmetric product.
 
     Stretches of the group are shared among threads, of which each has one of BLAS; they are added up in
     their order, so that any number of threads gives the same sums.
     """
-    n_increments = product.shape[0]
+    n_increments = snapshots.shape[0] - 1
+    product = np.zeros((n_increments, n_increments))
 
     def add_stretch(start: int) -> Floats:
         found = np.zeros_like(product)
@@ -71,7 +72,7 @@ def _add_wide(snapshots: npt.NDArray[Any], members: npt.NDArray[np.int64], produ
             for found in in_threads(add_stretch, starts[first : first + at_once]):
                 product += found
             release(snapshots)
-    product += np.triu(product, 1).T
+    return product + np.triu(product, 1).T
 
 
 def gram_about_last(grams: IncrementGrams) -> npt.NDArray[np.float64]:

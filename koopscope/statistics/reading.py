@@ -66,16 +66,18 @@ class Batch:
         """Tell whether a block of groups lies in this batch."""
         return bool(self.columns.start <= members.min() and members.max() < self.columns.stop)
 
-    def rows_per_block(self, row_bytes: int, held: bool) -> int:
-        """Rows that are read at once: whole runs, as the memory budget allows unless they are held anyway.
+    def rows_per_held_block(self, row_bytes: int) -> int:
+        """Rows that are looked at together where they lie in memory: whole runs."""
+        return self._runs_within(HELD_BYTES, row_bytes)
+
+    def rows_per_block(self, row_bytes: int) -> int:
+        """Rows that are read at once: whole runs, as the memory budget allows.
 
         Raises
         ------
         MemoryBudgetError
             If not even one run fits.
         """
-        if held:
-            return self._runs_within(HELD_BYTES, row_bytes)
         require_memory(
             BLOCKS_IN_FLIGHT * self.rows_per_run * row_bytes,
             f"reading {self.rows_per_run} rows of {self.columns.stop - self.columns.start} weights at a time",
@@ -175,7 +177,8 @@ def _read_all(
         pieces = batch.pieces(weights) if overlap else [batch]
         readers = [_BatchReader(trajectory, weights, window, piece, overlap > 0) for piece in pieces]
         held = all(reader.lies_in_memory(dtype) for reader in readers)
-        length = batch.rows_per_block(row_bytes(weights, batch, dtype), held)
+        rows_at_once = batch.rows_per_held_block if held else batch.rows_per_block
+        length = rows_at_once(row_bytes(weights, batch, dtype))
         blocks = [_read_piece(reader, length, dtype, overlap) for reader in readers]
         yield from map(list, zip(*blocks, strict=True))
 
@@ -229,7 +232,7 @@ class _BatchReader:
         if 0 in self._whole:
             return True
         rows = self._variables[0][:2].values
-        # Weights that are not neighbours in memory would be copied.
+        # Else they would be copied: weights that are not neighbours, and rows that do not follow one another.
         return rows[0].flags.c_contiguous and are_cut_from_wider(rows.reshape(len(rows), -1))
 
     def tensor(self, index: int, start: int, stop: int) -> npt.NDArray[Any]:

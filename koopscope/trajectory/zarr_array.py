@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koopscope.errors import RecordingError
-from koopscope.parallel import in_threads, n_cores
+from koopscope.parallel import n_cores
 from koopscope.trajectory import format as fmt
 from koopscope.trajectory.chunks import ChunkError, ChunkGrid, swapped
 from koopscope.trajectory.columns import ColumnReader, FileFetch
@@ -108,7 +109,14 @@ class GrowingArray:
 
         # Threads that train wait for each other: what takes one core from them had better take all at once.
         threads = max(1, min(n_cores(), _MAX_THREADS, _BUFFERS_BYTES // self.grid.nbytes))
-        in_threads(write_some, [some for start in range(threads) if (some := pieces[start::threads])])
+        shares = [some for start in range(threads) if (some := pieces[start::threads])]
+        if len(shares) < 2:
+            write_some(pieces)
+            return
+        # Threads that end: Python warns of those that stay where a training forks. And none of them the
+        # caller's, in which Blosc would start threads of its own.
+        with ThreadPoolExecutor(len(shares)) as pool:
+            list(pool.map(write_some, shares))
 
     def finish(self, rows: int) -> None:
         """Trim to the committed rows; a small tensor gets chunks of more rows, towards 1 MiB.

@@ -2,13 +2,15 @@
 
 550 nodes of 11 weights over 10 000 float32 snapshots (242 MB). Needs pytest-benchmark and pydmd. Every table
 has the reference it is compared with; the figure in brackets is the ratio to the fastest. Where GNU Octave is
-installed, its loop over the nodes is timed too, without its start and without reading, and printed.
+installed, its loop over the nodes is timed too, without its start and without reading, and printed. Last come
+the ratios of all to each other, from five turns of everything: machines do not keep their speed for long.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 import warnings
 
 import numpy as np
@@ -51,16 +53,15 @@ def test_reference__numpy_sum(benchmark, values):
     benchmark.pedantic(values.sum, rounds=5, warmup_rounds=1)
 
 
+def moments_of(values):
+    sums = MomentSums(GroupBlock("fc", "fc", node_columns(), np.arange(NODES)), 0, 1)
+    sums.add([values], 1)
+    return sums.finish()
+
+
 @pytest.mark.benchmark(group="moments of every pair at lag 1")
 def test_moments(benchmark, values):
-    block = GroupBlock("fc", "fc", node_columns(), np.arange(NODES))
-
-    def moments():
-        sums = MomentSums(block, 0, 1)
-        sums.add([values], 1)
-        return sums.finish()
-
-    found = benchmark.pedantic(moments, rounds=5, warmup_rounds=1)
+    found = benchmark.pedantic(moments_of, args=(values,), rounds=5, warmup_rounds=1)
     assert found.n_pairs == ROWS - 1
 
 
@@ -160,3 +161,44 @@ def test_fit(benchmark, run, settings):
 def test_predict(benchmark, run, lead):
     fit = koopscope.fit(run, "node", t2=ROWS - 1, lag=LAG, rank=3)
     benchmark.pedantic(koopscope.predict, args=(fit, lead), rounds=5, warmup_rounds=1)
+
+
+def seconds(job, calls):
+    spent = []
+    for _ in range(calls):
+        begin = time.perf_counter()
+        job()
+        spent.append(time.perf_counter() - begin)
+    return np.median(spent)
+
+
+def test_ratios__in_turns(values, run, capsys):
+    """Print ratios of what was done in the same turn: medians of five, the least and the most."""
+    short = koopscope.fit(run, "node", t2=ROWS - 1, lag=LAG, rank=3)
+    jobs = {
+        "sum": (values.sum, 5),
+        "moments": (lambda: moments_of(values), 5),
+        "every pair": (lambda: koopscope.fit(run, "node", t2=ROWS - 1, lag=1, pairs="every"), 5),
+        "strided": (lambda: koopscope.fit(run, "node", t2=ROWS - 1, lag=LAG), 15),
+        "predict 1 000": (lambda: koopscope.predict(short, 1_000), 25),
+        "predict 1 000 000": (lambda: koopscope.predict(short, 1_000_000), 25),
+        "pinv loop": (lambda: pinv_loop(values), 1),
+        "PyDMD loop": (lambda: pydmd_loop(values), 1),
+    }
+    for name in list(jobs)[:6]:
+        jobs[name][0]()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Input data condition number", UserWarning)
+        turns = [{name: seconds(*job) for name, job in jobs.items()} for _ in range(5)]
+    pairs = [
+        ("moments", "sum"),
+        ("pinv loop", "every pair"),
+        ("PyDMD loop", "every pair"),
+        ("strided", "every pair"),
+        ("predict 1 000 000", "predict 1 000"),
+    ]
+    with capsys.disabled():
+        print("\n" + ", ".join(f"{name} {np.median([t[name] for t in turns]) * 1e3:.3g} ms" for name in jobs))
+        for one, other in pairs:
+            ratios = np.array([turn[one] / turn[other] for turn in turns])
+            print(f"{one} / {other}: {np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})")

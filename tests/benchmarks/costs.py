@@ -1,7 +1,7 @@
 """Predicted against measured costs: python tests/benchmarks/costs.py [--set SET] [FOLDER].
 
 Records some networks in FOLDER (0.3 GB each set), asks `koopscope.inspect` what fits cost, and measures them:
-fit and forecast from the disk, medians of three, and the peak of what NumPy holds in a run of its own. Each
+fit and forecast from the disk, medians of five, and the peak of what NumPy holds in a run of its own. Each
 line gives what was predicted and what was measured, and the larger ratio of the two. The constants of
 `koopscope/costs.py` were set on the set ``calibration``; ``judged`` is of other shapes, looked at afterwards.
 """
@@ -53,7 +53,7 @@ def write(path, shapes, rows):
 def measure(path, partition, lead):
     """Give seconds of a fit, seconds of a forecast, and the peak in bytes."""
     fits, forecasts = [], []
-    for _ in range(4):
+    for _ in range(6):
         begin = time.perf_counter()
         fit = koopscope.fit(koopscope.open_trajectory(path), partition)
         fits.append(time.perf_counter() - begin)

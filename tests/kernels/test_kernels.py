@@ -189,7 +189,7 @@ def test_mode_figures__equals_twin(n_modes, n_states, n_rows):
     assert np.all(residuals[2] == 0.0)
 
 
-@pytest.mark.parametrize(("n", "k"), [(1, 1), (3, 50), (40, 7), (5, 0)])
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (3, 50), (40, 7), (5, 0), (0, 5)])
 def test_symmetric_product__equals_twin(n, k):
     random = np.random.default_rng(n)
     rows, product = random.integers(-9, 9, (n, k)).astype(float), random.integers(-9, 9, (n, n)).astype(float)
@@ -199,8 +199,10 @@ def test_symmetric_product__equals_twin(n, k):
 
 
 def test_symmetric_product__refuses_what_it_would_read_wrongly():
-    rows, product = np.ones((4, 3)), np.zeros((4, 4))
+    rows, product, fixed = np.ones((4, 3)), np.zeros((4, 4)), np.zeros((4, 4))
+    fixed.flags.writeable = False
     for wrong in (
+        (rows, fixed),
         (rows.T, product),
         (np.asfortranarray(rows), product),
         (rows, product[:3, :3]),
@@ -211,6 +213,7 @@ def test_symmetric_product__refuses_what_it_would_read_wrongly():
         with pytest.raises(ValueError, match="symmetric_product needs"):
             symmetric_product(*wrong)
     assert not product.any()
+    assert not fixed.any()
 
 
 def test_increment_gram__adds_up_over_weights():

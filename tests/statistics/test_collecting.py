@@ -14,6 +14,7 @@ from koopscope.statistics import (
     embed_delays,
     gram_about_last,
 )
+from koopscope.statistics.reading import Batch, _BatchReader
 from koopscope.statistics.spilling import release
 from koopscope.trajectory import from_arrays
 
@@ -74,7 +75,13 @@ def test_collect__same_bits_however_arrays_lie_in_memory(lying, pairs):
         arrays = {name: values.copy() for name, values in laid.items()}
     settings = {"lag": 3, "pairs": pairs}
     expected = koopscope.collect(from_arrays(steps, arrays), "node", **settings)
-    same_statistics(expected, koopscope.collect(from_arrays(steps, laid), "node", **settings))
+    run = from_arrays(steps, laid)
+    same_statistics(expected, koopscope.collect(run, "node", **settings))
+    reader = _BatchReader(
+        run, expected.weights, expected.grid.window, Batch.of(expected.weights, [0], 1), True
+    )
+    assert reader.lies_in_memory(np.dtype("f4")) == (lying == "cut from a wider array")
+    assert not reader.lies_in_memory(np.dtype("f8"))
 
 
 @pytest.mark.parametrize("pairs", ["strided", "every"])
