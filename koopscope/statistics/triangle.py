@@ -98,7 +98,7 @@ def _wide_pair_triangles(
     at_once = max(LAPACK_ROWS, width)
 
     def compress(group: int) -> None:
-        triangle = np.zeros((0, width))
+        triangle = factors[group, :0]
         for start in range(0, n_pairs, at_once):
             stop = min(start + at_once, n_pairs)
             values = np.ascontiguousarray(snapshots[start : stop + 1][:, members[group]].T)
@@ -108,8 +108,8 @@ def _wide_pair_triangles(
             origin = reference[group][:, None]
             np.subtract(values[:, :-1], origin, out=stacked[1 : d + 1, height:])
             np.subtract(values[:, 1:], origin, out=stacked[d + 1 :, height:])
-            triangle = blocked_r(stacked.T)
-        factors[group, : triangle.shape[0]] = triangle
+            triangle = factors[group, : min(stacked.shape)]
+            blocked_r(stacked.T, triangle)
 
     load()
     with single_threaded_blas():

@@ -86,9 +86,11 @@ def test_pair_triangle__keeps_all_inner_products(dtype, n_snapshots, n_groups, d
 def test_blocked_r__keeps_all_inner_products(n_rows, n_columns):
     matrix = np.random.default_rng(5).normal(size=(n_rows, n_columns))
     matrix[:, n_columns // 2] = 0.0
-    triangle = blocked_r(np.asfortranarray(matrix))
-    assert triangle.shape == (min(n_rows, n_columns), n_columns)
-    assert np.array_equal(triangle, np.triu(triangle))
+    triangle = np.full((min(n_rows, n_columns), n_columns), 7.0)
+    blocked_r(np.asfortranarray(matrix), triangle)
+    below = np.tri(*triangle.shape, -1, dtype=bool)
+    assert np.all(triangle[below] == 7.0)
+    triangle[below] = 0.0
     assert not triangle[:, n_columns // 2].any()
     scale = np.linalg.norm(matrix, axis=0)
     difference = np.abs(triangle.T @ triangle - reference.blocked_r(matrix))
@@ -98,7 +100,9 @@ def test_blocked_r__keeps_all_inner_products(n_rows, n_columns):
 def test_blocked_r__refuses_what_it_would_read_wrongly():
     for matrix in (np.zeros((3, 2)), np.zeros((3, 2), np.float32, order="F"), np.zeros((0, 2), order="F")):
         with pytest.raises(ValueError, match="Fortran order"):
-            blocked_r(matrix)
+            blocked_r(matrix, np.zeros((min(matrix.shape), 2)))
+    with pytest.raises(ValueError, match="room for"):
+        blocked_r(np.zeros((3, 2), order="F"), np.zeros((3, 2)))
 
 
 def test_pair_triangle__singular_values_keep_their_digits():
