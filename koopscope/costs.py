@@ -29,6 +29,7 @@ SNAPSHOTS = 101  # of a fit at the default lag
 DIRECTIONS = 10  # that a wide group keeps: measured on smooth runs, 2 to 10 at the default tolerance
 SAMPLES = 128  # of a batch, where nobody says how long a training step takes
 STEP_SECONDS = 2e-4  # that a framework takes for the smallest step
+# Seconds and rates of one machine at one time; elsewhere they go by `Rates.pace`.
 OVERHEAD_SECONDS = 6e-3  # of any fit and forecast: labels, windows, a tree
 BLOCK_SECONDS = 2e-3  # of every block of groups in it
 TENSOR_SECONDS = 5e-4  # of every tensor read
@@ -37,10 +38,8 @@ GRAM_SHARE = 0.4  # the same of increment Grams
 GATHER_SECONDS = 5e-9  # to pick and widen one number of a wide group's snapshots, for its Gram and its basis
 # As statistics.strips and statistics.grid have them, which are not imported: numba would load with them.
 FEW_BYTES, PIECE_BYTES, THREADS_PER_CORE = 32 * 2**20, 4 * 2**20, 2
-LINEAR_SHARE, OSCILLATION_ROWS = (
-    5,
-    64,
-)  # the last fifth of the window, and its last rows, are read whatever the lag
+# The last fifth of the window, and its last rows, are read whatever the lag.
+LINEAR_SHARE, OSCILLATION_ROWS = 5, 64
 PIECES_PER_THREAD = 1.5  # what a thread holds: a piece, and the chunk that is decoded
 TREND_RATE = 1e10  # bytes a second of the line through the last rows
 WEIGHT_SECONDS = 1.3e-8  # of a forecast, for every weight
@@ -184,41 +183,37 @@ def _cost(sizes: list[tuple[int, int]], work: Work, rates: Rates, reading: float
     n = work.snapshots
     snapshots = n * work.row_bytes
     flops, step, jump = 0.0, 0.0, 0.0
-    seconds = (
-        OVERHEAD_SECONDS
-        + work.tensors * TENSOR_SECONDS
-        + work.rows * work.row_bytes / (LINEAR_SHARE * TREND_RATE)
-    )
+    paced = OVERHEAD_SECONDS + work.tensors * TENSOR_SECONDS + len(sizes) * BLOCK_SECONDS
+    paced += work.rows * work.row_bytes / (LINEAR_SHARE * TREND_RATE)
+    seconds = work.read_bytes / reading
     memory = snapshots + work.reading + 5 * 8 * work.weights
     doublings = max(1, math.ceil(math.log2(max(2, n // 4))))
     for count, d in sizes:
-        seconds += BLOCK_SECONDS
         if n - 1 >= 2 * d + 1:
             build, size = 2 * n * (2 * d + 1) ** 2, d
             share, decomposition = KERNEL_SHARE, rates.decomposition(d)
             memory += count * 8 * (2 * (2 * d + 1) ** 2 + 6 * d * d)
         else:
             build, size = 2 * n * n * d + 2 * n * DIRECTIONS * d, DIRECTIONS
-            share, decomposition = GRAM_SHARE, rates.symmetric(n) + GATHER_SECONDS * n * d
+            share, decomposition = GRAM_SHARE, rates.symmetric(n)
+            paced += count * GATHER_SECONDS * n * d
             memory += count * 8 * (4 * n * n + DIRECTIONS * d)
         flops += count * build
         seconds += count * (build / (share * rates.product) + decomposition)
         step += count * 2 * size**2
         jump += count * 2 * size**3 * doublings
+    n_groups = sum(count for count, _ in sizes)
+    labelling = OVERHEAD_SECONDS / 4 + len(sizes) * BLOCK_SECONDS / 6 + work.tensors * LABEL_SECONDS
+    labelling += work.weights * WEIGHT_SECONDS + n_groups * GROUP_SECONDS
     return {
-        "groups": sum(count for count, _ in sizes),
+        "groups": n_groups,
         "largest_group": max(d for _, d in sizes),
         "fit_flops": flops,
         "fit_memory_bytes": memory,
-        "fit_seconds": seconds + work.read_bytes / reading,
+        "fit_seconds": seconds + paced * rates.pace,
         "step_flops": step,
         "jump_flops": jump,
-        "forecast_seconds": OVERHEAD_SECONDS / 4
-        + len(sizes) * BLOCK_SECONDS / 6
-        + work.weights * WEIGHT_SECONDS
-        + work.tensors * LABEL_SECONDS
-        + sum(count for count, _ in sizes) * GROUP_SECONDS
-        + jump / (KERNEL_SHARE * rates.product),
+        "forecast_seconds": labelling * rates.pace + jump / (KERNEL_SHARE * rates.product),
     }
 
 

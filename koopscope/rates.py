@@ -18,6 +18,7 @@ SAMPLE_BYTES = 32 * 2**20  # of weights read to measure how fast they are read
 SAMPLE_ROWS = 64  # at least: the rows of a chunk of a large tensor
 _SMALL, _LARGE, _GRAM = 8, 64, 100
 _STACK = 4
+_SMALL_SECONDS = 7.5e-5  # `Rates.small` of the machine, at the time, on which constants of costs.py were set
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Rates:
     small: float
     large: float
     gram: float
+
+    @property
+    def pace(self) -> float:
+        """How many times as long as there, and then, work takes that is not measured by itself."""
+        return self.small / _SMALL_SECONDS
 
     def decomposition(self, d: int) -> float:
         """Seconds to decompose a d x d matrix: ``a d + b d^3`` through the two sizes that were measured."""

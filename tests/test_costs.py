@@ -98,6 +98,20 @@ def test_rates__pass_through_what_was_measured():
     assert rates.symmetric(200) == pytest.approx(8e-3)
 
 
+def test_rates__on_a_machine_of_half_the_speed_all_takes_twice_as_long(monkeypatch):
+    fast = Rates(product=4e10, small=5e-5, large=3e-3, gram=1e-3)
+    slow = Rates(product=2e10, small=1e-4, large=6e-3, gram=2e-3)
+    monkeypatch.setattr("koopscope.costs.READ_RATE", np.inf)  # reading is measured by itself
+    found = []
+    for rates in (fast, slow):
+        monkeypatch.setattr("koopscope.costs.measured_rates", lambda rates=rates: rates)
+        found.append(costs(recording(**SHAPES["dense"])))
+    for partition in PARTITIONS:
+        for what in ("fit_seconds", "forecast_seconds"):
+            assert found[1][partition][what] == pytest.approx(2 * found[0][partition][what])
+        assert found[1][partition]["fit_flops"] == found[0][partition]["fit_flops"]
+
+
 @pytest.mark.parametrize("rows", [90, 300, 4000])
 @pytest.mark.parametrize("known", [True, False])
 def test_read_bytes__is_what_a_fit_reads(tmp_path, monkeypatch, rows, known):

@@ -25,7 +25,7 @@ from koopscope.weight_vector import WeightVector
 
 BLOCK_BYTES = 32 * 2**20  # a block that is read at once: more gains nothing
 HELD_BYTES = 256 * 2**20  # a block of what is in memory, looked at where it lies: so that progress is told
-CHUNK_ROWS = 64  # rows of a chunk as koopscope records large tensors; fewer would decode it again
+BLOCK_ROWS = 512  # at least, of wide rows: fewer are waited for too often, and chunks of them decoded again
 BLOCKS_IN_FLIGHT = 3  # one computed on, one read ahead, and what decoding and widening take
 
 
@@ -83,8 +83,8 @@ class Batch:
             f"reading {self.rows_per_run} rows of {self.columns.stop - self.columns.start} weights at a time",
             "use fewer tensors (--include, --exclude)",
         )
-        share = memory_budget() // (2 * BLOCKS_IN_FLIGHT)
-        return self._runs_within(min(share, max(BLOCK_BYTES, CHUNK_ROWS * row_bytes)), row_bytes)
+        share = memory_budget() // 4  # two of them take turns, in half of it
+        return self._runs_within(min(share, max(BLOCK_BYTES, BLOCK_ROWS * row_bytes)), row_bytes)
 
     def _runs_within(self, n_bytes: int, row_bytes: int) -> int:
         """Rows of so many bytes, at least one run."""

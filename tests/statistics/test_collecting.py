@@ -55,7 +55,7 @@ def test_collect__same_bits_for_any_memory_budget(runs_at_once, pairs, monkeypat
     row_bytes = (7 * 6 + 7 * (pairs == "every")) * 4
     for limit in ("BLOCK_BYTES", "HELD_BYTES"):
         monkeypatch.setattr(f"koopscope.statistics.reading.{limit}", runs_at_once * 256 * row_bytes)
-    monkeypatch.setattr("koopscope.statistics.reading.CHUNK_ROWS", 1)
+    monkeypatch.setattr("koopscope.statistics.reading.BLOCK_ROWS", 1)
     monkeypatch.setattr("koopscope.statistics.strips.HELD_ROWS", 16 * runs_at_once)
     monkeypatch.setattr("koopscope.statistics.strips.PIECE_BYTES", 1)
     parts = koopscope.collect(run, "node", lag=6, pairs=pairs)
