@@ -70,24 +70,18 @@ def affine_steps(
     Shape ``(group, count, state)``.
     """
     n_groups, n = offsets.shape
-    maps = np.zeros((n_groups, n + 1, n + 1))  # of rows: [z 1] becomes [z 1] @ map
+    # Of rows: [z 1] becomes [z 1] @ map. The last column stays as it is but where an operator diverges.
+    maps = np.zeros((n_groups, n + 1, n + 1))
     maps[:, :n, :n], maps[:, n, :n], maps[:, n, n] = operators.swapaxes(1, 2), offsets, 1.0
     states = np.zeros((n_groups, counts.size, n + 1))
     states[:, :, n] = 1.0
     spare = np.empty_like(maps)
     for bit in range(int(counts.max(initial=0)).bit_length()):
         if bit:
-            maps, spare = _squared(maps, spare), maps
-        taken = np.flatnonzero(counts >> bit & 1)
+            maps, spare = np.matmul(maps, maps, out=spare), maps
+        taken = (counts >> bit & 1).nonzero()[0]
         if together:
             states[:, taken] = states[:, taken] @ maps
         elif taken.size:  # vector by vector
             states[:, taken] = (states[:, taken, None] @ maps[:, None])[:, :, 0]
     return states[:, :, :n]
-
-
-def _squared(maps: Floats, out: Floats) -> Floats:
-    """Apply maps twice."""
-    np.matmul(maps, maps, out=out)
-    out[:, :-1, -1], out[:, -1, -1] = 0.0, 1.0  # what a diverging operator has made of them
-    return out
