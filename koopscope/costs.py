@@ -18,8 +18,8 @@ import numpy as np
 import xarray as xr
 
 from koopscope.errors import UsageError
-from koopscope.parallel import n_cores
 from koopscope.rates import READ_RATE, Rates, measured_rates, read_rate
+from koopscope.threads import n_cores
 from koopscope.trajectory import inspect as inspect_trajectory
 from koopscope.trajectory import open_trajectory
 from koopscope.weight_vector import TensorSlot, WeightVector

@@ -1,4 +1,4 @@
-"""How much memory work may take, threads, and one pool of them at a time."""
+"""How much memory work may take, one pool of threads at a time, and the hand-off to dask."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ import ctypes
 import os
 import re
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar, copy_context
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from importlib import import_module
-from queue import SimpleQueue
-from threading import Event
-from typing import Any, TypeVar
+from typing import Any
 
 from koopscope.errors import MemoryBudgetError, UsageError
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from koopscope.threads import n_cores
 
 MEMORY_BUDGET = 10**9  # bytes that one piece of work may hold, where nothing else is asked for
 READ_BLOCK = 64 * 2**20  # bytes of recorded rows decoded at a time
@@ -29,7 +23,6 @@ KEPT_BY_MALLOC = 8 * 2**20  # beyond any buffer that Blosc asks for, chunk after
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _budget: ContextVar[int | None] = ContextVar("memory_budget", default=None)
-_cores: ContextVar[int | None] = ContextVar("cores", default=None)
 
 
 def memory_budget() -> int:
@@ -112,136 +105,6 @@ def _libraries(n_modules: int) -> Any:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
-
-
-@contextmanager
-def limited_threads(count: int) -> Iterator[None]:
-    """Use so many cores inside, where others belong to other processes."""
-    token = _cores.set(count)
-    try:
-        yield
-    finally:
-        _cores.reset(token)
-
-
-def n_cores() -> int:
-    """Cores this process may run on, or is to use."""
-    if (count := _cores.get()) is not None:
-        return count
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def even_slices(count: int, n_parts: int) -> list[slice]:
-    """Cut so many items into slices of like lengths, so that threads end at the same time.
-
-    >>> even_slices(7, 2)
-    [slice(0, 3, None), slice(3, 7, None)]
-    """
-    return [slice(part * count // n_parts, (part + 1) * count // n_parts) for part in range(n_parts)]
-
-
-def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Apply a function that leaves the interpreter's lock alone to every item; results in their order.
-
-    The caller's own thread works too, and waits for no other that has not begun when nothing is left to do.
-    """
-    parts = list(items)
-    n_threads = min(n_cores(), len(parts))
-    if n_threads < 2:
-        return [function(part) for part in parts]
-    found: dict[int, Result] = {}
-    left = iter(range(len(parts)))
-
-    def work() -> None:
-        try:
-            for index in left:
-                found[index] = function(parts[index])
-        except BaseException:
-            deque(left, maxlen=0)  # nobody begins another
-            raise
-
-    others: list[Future[None]] = []
-    try:
-        with suppress(RuntimeError):  # where no thread can be started any more, the caller works alone
-            for _ in range(n_threads - 1):
-                others.append(_pool(os.getpid()).submit(copy_context().run, work))
-        work()
-    finally:
-        deque(left, maxlen=0)
-        begun = [other for other in others if not other.cancel()]
-        wait(begun)
-    try:
-        while begun:
-            begun.pop().result()
-    finally:
-        others.clear()  # else the frames of a failure would keep themselves alive
-        begun.clear()
-    return [found[index] for index in range(len(parts))]
-
-
-@lru_cache(maxsize=1)
-def _pool(process: int) -> ThreadPoolExecutor:
-    """Threads that are kept, since starting one takes as long as much of what they are asked to do.
-
-    As many as the machine has cores, whatever is used of them here and now. The child of a fork has none of
-    its parent's.
-    """
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix=f"koopscope-{process}")
-
-
-def as_they_come(
-    function: Callable[[Item], Iterator[Result]], items: Iterable[Item], threads: int
-) -> Iterator[Result]:
-    """Run a generator for each item in threads, and give what they yield, in the order in which it comes."""
-    if threads < 2:
-        for item in items:
-            yield from function(item)
-        return
-    found: SimpleQueue[Any] = SimpleQueue()
-    stop, ended = Event(), object()
-
-    def run(item: Item) -> None:
-        try:
-            for result in function(item):
-                if stop.is_set():
-                    return
-                found.put(result)
-        except BaseException:
-            stop.set()
-            raise
-        finally:
-            found.put(ended)
-
-    with ThreadPoolExecutor(threads, thread_name_prefix="koopscope-strip") as pool:
-        # With the memory budget, which belongs to the context of the caller.
-        tasks = [pool.submit(copy_context().run, run, item) for item in items]
-        left = len(tasks)
-        try:
-            while left:
-                result = found.get()
-                if result is ended:
-                    left -= 1
-                else:
-                    yield result
-        finally:
-            stop.set()
-    for task in tasks:
-        task.result()
-
-
-def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """Take the next item in a thread of its own while the caller works on the present one."""
-    nothing, context = object(), copy_context()  # the memory budget belongs to the context of the caller
-
-    def take() -> Any:
-        return context.run(lambda: next(items, nothing))
-
-    with ThreadPoolExecutor(1, thread_name_prefix="koopscope-ahead") as pool:
-        coming = pool.submit(take)
-        while (item := coming.result()) is not nothing:
-            coming = pool.submit(take)
-            yield item
 
 
 @contextmanager

@@ -26,6 +26,7 @@ ORDER = [
     "variables",
     "progress",
     "examples",
+    "threads",
     "parallel",
     "trajectory",
     "recipes",

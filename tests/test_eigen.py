@@ -10,8 +10,8 @@ import pytest
 from koopscope.eigen import KERNEL_STATES, decompose
 from koopscope.operators import Operators, solve_affine
 from koopscope.operators.batches import NUMBERS_PER_TASK
-from koopscope.parallel import limited_threads
 from koopscope.statistics import PairTriangles
+from koopscope.threads import limited_threads
 
 
 def fitted(n_groups, d, rank=None, seed=0):

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from koopscope.parallel import even_slices, in_threads, single_threaded_blas
+from koopscope.parallel import single_threaded_blas
+from koopscope.threads import even_slices, in_threads
 
 NUMBERS_PER_TASK = 2**16  # in the matrices of a batch worth a thread: less is done before one has begun
 

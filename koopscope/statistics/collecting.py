@@ -12,13 +12,7 @@ import xarray as xr
 
 from koopscope.errors import UsageError
 from koopscope.kernels.accelerate import announce_compilation
-from koopscope.parallel import (
-    blas_threads_for,
-    limited_memory,
-    limited_threads,
-    malloc_keeps_memory,
-    single_threaded_blas,
-)
+from koopscope.parallel import blas_threads_for, limited_memory, malloc_keeps_memory, single_threaded_blas
 from koopscope.partition import GroupBlock, Partition
 from koopscope.progress import Listener, listener
 from koopscope.statistics.distribution import collect_shares
@@ -30,6 +24,7 @@ from koopscope.statistics.reading import Batch, row_blocks
 from koopscope.statistics.shares import Share
 from koopscope.statistics.triangle import PairTriangles, SnapshotTriangles, pair_triangles, snapshot_triangles
 from koopscope.statistics.windows import Window, choose_window
+from koopscope.threads import limited_threads
 from koopscope.trajectory import validate
 from koopscope.weight_vector import WeightVector
 

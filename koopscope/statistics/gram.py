@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from koopscope.kernels.increment_gram import increment_gram, increments
 from koopscope.kernels.symmetric_product import load, symmetric_product
-from koopscope.parallel import in_threads, n_cores, require_memory, single_threaded_blas
+from koopscope.parallel import require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 from koopscope.statistics.spilling import release
+from koopscope.threads import in_threads, n_cores
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,10 +14,10 @@ from koopscope.errors import NonFiniteError
 from koopscope.kernels.accelerate import whole_rows
 from koopscope.kernels.increment_products import increment_products
 from koopscope.kernels.trend_sums import add_to_trend
-from koopscope.parallel import in_threads, n_cores
 from koopscope.statistics.reading import RowBlock
 from koopscope.statistics.spilling import release, roomy_zeros
 from koopscope.statistics.windows import Window
+from koopscope.threads import in_threads, n_cores
 from koopscope.weight_vector import WeightVector
 
 LINEAR_SHARE = 5  # the linear baseline is fitted on the last fifth of the window

@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from koopscope.kernels.accelerate import whole_rows
 from koopscope.kernels.vectors import LANES, ROWS
-from koopscope.parallel import in_threads, n_cores, require_memory, single_threaded_blas
+from koopscope.parallel import require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
+from koopscope.threads import in_threads, n_cores
 
 Floats = npt.NDArray[np.float64]
 

@@ -17,9 +17,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from koopscope.kernels.accelerate import are_cut_from_wider
-from koopscope.parallel import memory_budget, one_ahead, require_memory
+from koopscope.parallel import memory_budget, require_memory
 from koopscope.progress import Listener
 from koopscope.statistics.windows import Window
+from koopscope.threads import one_ahead
 from koopscope.trajectory.lazy import read_into
 from koopscope.weight_vector import WeightVector
 

@@ -18,9 +18,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from koopscope.kernels.accelerate import are_cut_from_wider, whole_rows
-from koopscope.parallel import as_they_come, memory_budget, n_cores, require_memory
+from koopscope.parallel import memory_budget, require_memory
 from koopscope.progress import Listener
 from koopscope.statistics.reading import Pace
+from koopscope.threads import as_they_come, n_cores
 from koopscope.trajectory.columns import decoding_here
 from koopscope.weight_vector import WeightVector
 

@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from koopscope.kernels.blocked_r import blocked_r, load
 from koopscope.kernels.pair_triangle import pair_triangle
-from koopscope.parallel import even_slices, in_threads, n_cores, require_memory, single_threaded_blas
+from koopscope.parallel import require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
+from koopscope.threads import even_slices, in_threads, n_cores
 
 KERNEL_WIDTH = 96  # wider triangles are faster through LAPACK's blocked QR than through the kernel
 THREAD_PRODUCTS = 10**6  # n d^2 of all groups; fewer are done before threads have started

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koopscope.errors import TrajectoryError
-from koopscope.parallel import memory_budget, n_cores, require_memory
+from koopscope.parallel import memory_budget, require_memory
+from koopscope.threads import n_cores
 from koopscope.trajectory.chunks import ChunkError, ChunkGrid
 
 Fetch = Callable[[str, NDArray[np.uint8]], int]

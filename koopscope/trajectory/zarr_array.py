@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koopscope.errors import RecordingError
-from koopscope.parallel import n_cores
+from koopscope.threads import n_cores
 from koopscope.trajectory import format as fmt
 from koopscope.trajectory.chunks import ChunkError, ChunkGrid, swapped
 from koopscope.trajectory.columns import ColumnReader, FileFetch

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import koopscope
-from koopscope.parallel import n_cores
 from koopscope.partition import GroupBlock
 from koopscope.statistics.moments import MomentSums, Tiles, blas_moments, kernel_moments, padded_width
+from koopscope.threads import n_cores
 from koopscope.trajectory import from_arrays
 
 NODES, WIDTH, ROWS, LAG = 550, 10, 10_000, 100
