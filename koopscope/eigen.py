@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.kernels.mode_figures import mode_figures
+from koopscope.kernels.small_modes import LARGEST, small_modes
 from koopscope.operators import Floats, Operators, in_batches
 
 Complex = npt.NDArray[np.complex128]
@@ -57,26 +58,41 @@ def _decompose(operators: Operators) -> Modes:
     acting, inside = operators.operator, operators.directions
     if inside is not None:
         acting = np.ascontiguousarray(inside.swapaxes(1, 2)) @ acting @ inside
-    finite = np.isfinite(acting).all(axis=(1, 2))
     n_groups, width = acting.shape[:2]
-    sizes = np.where(finite, width if inside is None else operators.rank, 0)
-    values = np.full((n_groups, width), np.nan, np.complex128)
-    residual, amplitude = np.full((n_groups, width), np.nan), np.full((n_groups, width), np.nan)
-    for size in np.unique(sizes[sizes > 0]):
-        groups = np.flatnonzero(sizes == size)
-        found, right = np.linalg.eig(acting[groups, :size, :size])
-        found, right = found.astype(np.complex128), right.astype(np.complex128)
-        left = _inverse(right)  # rows are left eigenvectors
-        values[groups, :size] = found
-        residual[groups, :size], share = _figures(operators, groups, found, left)
-        amplitude[groups, :size] = share * _lengths(operators.basis, groups, right)
-    order = np.lexsort((-values.imag, -np.abs(values)), axis=-1)  # NaN last
-    real = np.arange(width) < operators.rank[:, None]
-    values, residual, amplitude = (
-        np.where(real, np.take_along_axis(part, order, axis=1), np.nan)
-        for part in (values, residual, amplitude)
+    ranks = np.full(n_groups, width) if inside is None else operators.rank
+    parts, residual, amplitude = (
+        np.full(shape, np.nan) for shape in ((2, n_groups, width), (n_groups, width), (n_groups, width))
     )
-    return Modes(values, residual, amplitude)
+    found = np.zeros(n_groups, bool)
+    if operators.basis is None and width <= LARGEST:
+        if inside is None:
+            inside = np.broadcast_to(np.eye(width), acting.shape)
+        pairs = operators.pairs_now, operators.pairs_next, operators.drift, operators.displacement
+        given = (np.ascontiguousarray(part) for part in (acting, ranks, inside, *pairs))
+        # Eigenvectors have unit length, so that the share of a mode is its amplitude.
+        found = small_modes(*given, parts, residual, amplitude)
+    values = parts[0] + 1j * parts[1]
+    for size in np.unique(ranks[~found]):
+        groups = np.flatnonzero(~found & (ranks == size) & np.isfinite(acting).all(axis=(1, 2)))
+        some = _by_lapack(operators, groups, acting[groups, :size, :size])
+        values[groups, :size], residual[groups, :size], amplitude[groups, :size] = some
+    real = np.arange(width) < operators.rank[:, None]
+    return Modes(*(np.where(real, part, np.nan) for part in (values, residual, amplitude)))
+
+
+def _by_lapack(
+    operators: Operators, groups: npt.NDArray[np.int64], acting: Floats
+) -> tuple[Complex, Floats, Floats]:
+    """Eigenvalues, residuals and amplitudes of some groups, given their operators within the directions."""
+    values, right = np.linalg.eig(acting)
+    values, right = values.astype(np.complex128), right.astype(np.complex128)
+    residual, share = _figures(operators, groups, values, _inverse(right))  # rows are left eigenvectors
+    amplitude = share * _lengths(operators.basis, groups, right)
+    order = np.lexsort((-values.imag, -np.abs(values)), axis=-1)
+    values, residual, amplitude = (
+        np.take_along_axis(part, order, axis=1) for part in (values, residual, amplitude)
+    )
+    return values, residual, amplitude
 
 
 def _lengths(basis: Floats | None, groups: npt.NDArray[np.int64], right: Complex) -> Floats:

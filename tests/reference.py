@@ -48,6 +48,26 @@ def small_svd(matrices):
     return np.linalg.svd(matrices, compute_uv=False)
 
 
+def small_eigen(matrix):
+    """LAPACK's eigenvalues, complex whatever they are."""
+    return np.linalg.eigvals(matrix).astype(np.complex128)
+
+
+def small_modes(operators, ranks, directions, now, following, drift, displacement):
+    """Eigenvalues, largest first, residuals and shares, group by group; NaN beyond a group's rank."""
+    values = np.full(operators.shape[:2], np.nan + 0j)
+    residuals, shares = np.full(operators.shape[:2], np.nan), np.full(operators.shape[:2], np.nan)
+    for group, rank in enumerate(ranks):
+        found, right = np.linalg.eig(operators[group, :rank, :rank].astype(np.complex128))
+        order = np.lexsort((-found.imag, -np.abs(found).round(13)))
+        left = np.linalg.inv(right)[order] @ directions[group, :, :rank].T
+        pairs = now[group][None], following[group][None], drift[group][None], displacement[group][None]
+        figures = mode_figures(left[None], found[order][None], *pairs)
+        values[group, :rank] = found[order]
+        residuals[group, :rank], shares[group, :rank] = figures[0][0], figures[1][0]
+    return values, residuals, shares
+
+
 def increment_products(rows):
     """``sum D_k . D_k`` and ``sum D_k . D_(k-1)`` of the increments."""
     increments = np.diff(rows.astype(np.float64), axis=0)
