@@ -67,10 +67,19 @@ def _decompose(operators: Operators) -> Modes:
     if operators.basis is None and width <= LARGEST:
         if inside is None:
             inside = np.broadcast_to(np.eye(width), acting.shape)
-        pairs = operators.pairs_now, operators.pairs_next, operators.drift, operators.displacement
-        given = (np.ascontiguousarray(part) for part in (acting, ranks, inside, *pairs))
         # Eigenvectors have unit length, so that the share of a mode is its amplitude.
-        found = small_modes(*given, parts, residual, amplitude)
+        found = small_modes(
+            np.ascontiguousarray(acting),
+            np.ascontiguousarray(ranks),
+            np.ascontiguousarray(inside),
+            np.ascontiguousarray(operators.pairs_now),
+            np.ascontiguousarray(operators.pairs_next),
+            np.ascontiguousarray(operators.drift),
+            np.ascontiguousarray(operators.displacement),
+            parts,
+            residual,
+            amplitude,
+        )
     values = parts[0] + 1j * parts[1]
     for size in np.unique(ranks[~found]):
         groups = np.flatnonzero(~found & (ranks == size) & np.isfinite(acting).all(axis=(1, 2)))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from koopscope.operators import (
     ESTIMATORS,
     LARGEST_RANK_OPTIMISED,
+    LARGEST_SMALL,
     Operators,
     ReducedOperators,
     in_batches,
@@ -21,6 +22,7 @@ from koopscope.operators import (
     solve_every_pair,
     solve_paper,
     solve_paper_wide,
+    solve_small_affine,
 )
 from koopscope.statistics import LaggedMoments, PairTriangles, SnapshotTriangles, gram_about_last
 from koopscope.statistics.collecting import BlockStatistics
@@ -62,6 +64,8 @@ def solve_block(
             return in_batches(
                 lambda part: solve_paper(triangles.cut(part), last[part], rtol=rtol), *last.shape
             )
+        if method == "affine" and last.shape[1] <= LARGEST_SMALL:
+            return solve_small_affine(triangles, last, rtol=cut, rank=rank)
         estimate = partial(ESTIMATORS[method], rtol=tolerance) if method in ESTIMATORS else None
         solve = partial(solve_affine, rtol=cut, rank=rank, estimate=estimate)
         return in_batches(lambda part: solve(triangles.cut(part), last[part]), *last.shape)

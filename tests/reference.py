@@ -48,6 +48,13 @@ def small_svd(matrices):
     return np.linalg.svd(matrices, compute_uv=False)
 
 
+def truncated_map(now, following, rank):
+    """``D (D^T Y U S^-1) D^T`` with D the first right singular vectors of the starts of pairs, as rows."""
+    left, singular, right = np.linalg.svd(now, full_matrices=False)
+    kept = right[:rank].T
+    return kept @ (kept.T @ following.T @ left[:, :rank] / singular[:rank]) @ kept.T
+
+
 def small_eigen(matrix):
     """LAPACK's eigenvalues, complex whatever they are."""
     return np.linalg.eigvals(matrix).astype(np.complex128)

@@ -2,7 +2,7 @@
 
 Householder reflections to Hessenberg form, Francis steps with two shifts to a quasi-triangular one, and
 eigenvectors by substitution: Golub & Van Loan, "Matrix Computations", 4th edition, sections 7.4 to 7.6.
-Written number by number: complex numbers and expressions of whole arrays take as long to compile as all of it.
+Number by number: complex ones and expressions of whole arrays would take as long to compile as all of it.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ Plain arrays in and out, batched over the groups of a block; no trajectory, no x
 import the statistics and kernels only.
 """
 
+from koopscope.kernels.small_svd import LARGEST as LARGEST_SMALL
 from koopscope.operators.affine import solve_affine
 from koopscope.operators.baselines import baseline_displacements, straight_operators
 from koopscope.operators.batches import in_batches
@@ -16,11 +17,13 @@ from koopscope.operators.model import Floats, Operators, apply
 from koopscope.operators.optimised import LARGEST_RANK as LARGEST_RANK_OPTIMISED
 from koopscope.operators.optimised import optimise
 from koopscope.operators.paper import solve_paper, solve_paper_wide
+from koopscope.operators.small_affine import solve_small_affine
 from koopscope.operators.stepping import states_at
 
 __all__ = [
     "ESTIMATORS",
     "LARGEST_RANK_OPTIMISED",
+    "LARGEST_SMALL",
     "Floats",
     "GramModes",
     "Operators",
@@ -37,6 +40,7 @@ __all__ = [
     "solve_every_pair",
     "solve_paper",
     "solve_paper_wide",
+    "solve_small_affine",
     "states_at",
     "straight_operators",
 ]

@@ -58,7 +58,7 @@ def solve_affine(
     mean_next = triangles.reference + factors[:, 0, d + 1 :] / root_n
     now = factors[:, 1:, 1 : d + 1]
     following = factors[:, 1:, d + 1 :]
-    # Rows of V^T that a singular value of zero belongs to may be zero: they are cut.
+    # Of `small_svd`, rows of V^T that a singular value of zero belongs to are zero: they are cut.
     left, singular, right = (small_svd if d <= LARGEST else np.linalg.svd)(now[:, :d])
     kept = truncation(singular, rtol, rank)
     # A weight that does not move has a zero column, and must have exactly zero rows here.

@@ -16,6 +16,11 @@ NUMBERS_PER_TASK = 2**16  # in the matrices of a batch worth a thread: less is d
 Record = TypeVar("Record")
 
 
+def batches(n_groups: int, width: int) -> list[slice]:
+    """Cut groups whose matrices have so many rows into batches that are worth a thread each."""
+    return even_slices(n_groups, max(1, min(n_groups, -(-n_groups * width**2 // NUMBERS_PER_TASK))))
+
+
 def in_batches(solve: Callable[[slice], Record], n_groups: int, width: int) -> Record:
     """Solve batches of groups in threads and join what they give.
 
@@ -29,11 +34,11 @@ def in_batches(solve: Callable[[slice], Record], n_groups: int, width: int) -> R
     width
         Rows of their matrices.
     """
-    n_parts = min(n_groups, -(-n_groups * width**2 // NUMBERS_PER_TASK))
-    if n_parts < 2:
+    parts = batches(n_groups, width)
+    if len(parts) < 2:
         return solve(slice(0, n_groups))
     with single_threaded_blas():
-        done = in_threads(solve, even_slices(n_groups, n_parts))
+        done = in_threads(solve, parts)
     return type(done[0])(**{field.name: _join(done, field.name) for field in fields(done[0])})  # type: ignore[arg-type]
 
 

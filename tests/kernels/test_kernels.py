@@ -19,6 +19,7 @@ from koopscope.kernels.mode_figures import mode_figures
 from koopscope.kernels.pair_triangle import pair_triangle
 from koopscope.kernels.symmetric_product import symmetric_product
 from koopscope.kernels.trend_sums import add_to_trend
+from koopscope.kernels.truncated_map import truncated_map
 from koopscope.statistics.moments import Tiles, padded_width
 
 EPS = np.finfo(np.float64).eps
@@ -225,6 +226,29 @@ def test_increment_gram__adds_up_over_weights():
     whole = increment_gram(snapshots, np.arange(40)[None])
     halves = increment_gram(snapshots, np.arange(40).reshape(2, 20))
     np.testing.assert_allclose(whole[0], halves.sum(axis=0), rtol=0, atol=1e-13 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3, 5])
+def test_truncated_map__equals_twin(rank):
+    random = np.random.default_rng(6)
+    n_groups, d = 3, 5
+    factors = np.triu(random.normal(size=(n_groups, 2 * d + 1, 2 * d + 1)) + 3 * np.eye(2 * d + 1))
+    about, ahead = random.normal(size=(2, n_groups, d))
+    now, following = factors[:, 1:, 1 : d + 1], factors[:, 1:, d + 1 :]
+    parts = np.linalg.svd(now[:, :d])
+    ranks = np.full(n_groups, rank)
+    directions, operators = np.empty((n_groups, d, d)), np.empty((n_groups, d, d))
+    displacement, squares = np.empty((n_groups, d)), np.empty(n_groups)
+    truncated_map(factors, *parts, ranks, about, ahead, directions, operators, displacement, squares)
+    for group in range(n_groups):
+        expected = reference.truncated_map(now[group], following[group], rank)
+        np.testing.assert_allclose(operators[group], expected, rtol=0, atol=1e-12)
+        kept = directions[group]
+        assert not kept[:, rank:].any()
+        step = expected @ about[group] + kept @ kept.T @ ahead[group]
+        np.testing.assert_allclose(displacement[group], step, rtol=0, atol=1e-12)
+        increments = factors[group, :, d + 1 :] - factors[group, :, 1 : d + 1]
+        assert squares[group] == pytest.approx(np.sum(increments**2), rel=1e-13)
 
 
 def test_kernels__each_has_a_twin():
