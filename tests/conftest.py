@@ -23,6 +23,20 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="takes minutes; run with --run-long"))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Fail where a file of tests cannot be imported.
+
+    Doctests skip modules that need a package which is not there. They import first, and pytest then finds a
+    broken file of tests half imported and takes its few tests, or none, for all there are.
+    """
+    report = yield
+    broken = report.skipped and "unable to import module" in str(report.longrepr)
+    if broken and collector.path.name.startswith("test_"):
+        report.outcome = "failed"
+    return report
+
+
 def begin_apart(items):
     """Put tests that need no kernels where the second of two processes begins, which is in the middle.
 

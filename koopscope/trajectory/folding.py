@@ -42,7 +42,7 @@ class Folder(Generic[Block]):
         """Raise what went wrong since the last call, once, and try that block again."""
         if self._error is not None:
             with self._changed:
-                error, self._error = self._error, None
+                error = self._taken_error()
                 self._start()
             if error is not None:
                 raise error
@@ -53,12 +53,20 @@ class Folder(Generic[Block]):
             if self._error is None:
                 self._start()
             self._changed.wait_for(lambda: not self._running)
-            error, self._error = self._error, None
+            error = self._taken_error()
         if error is not None:
             raise error
 
+    def _taken_error(self) -> BaseException | None:
+        """Give what went wrong, and forget it, but what ends a process: after that nothing is tried again."""
+        error = self._error
+        if isinstance(error, Exception):
+            self._error = None
+        return error
+
     def _start(self) -> None:
-        if self._waiting and not self._running:
+        ended = self._error is not None and not isinstance(self._error, Exception)
+        if self._waiting and not self._running and not ended:
             self._running = True
             self._error = None
             # A daemon: a process that ends without closing its recording leaves the rest to the journals.

@@ -10,7 +10,8 @@ import pytest
 from koopscope.operators import LARGEST_SMALL, solve_affine, solve_small_affine
 from koopscope.operators.batches import NUMBERS_PER_TASK
 from koopscope.partition import GroupBlock
-from koopscope.statistics import PairTriangles, pair_triangles
+from koopscope.statistics import PairTriangles
+from koopscope.statistics.triangle import pair_triangles
 from koopscope.threads import limited_threads
 
 

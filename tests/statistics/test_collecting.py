@@ -16,6 +16,7 @@ from koopscope.statistics import (
 )
 from koopscope.statistics.reading import Batch, _BatchReader
 from koopscope.statistics.spilling import release
+from koopscope.threads import limited_threads
 from koopscope.trajectory import from_arrays
 
 
@@ -91,7 +92,7 @@ def test_collect__same_bits_for_any_number_of_threads(pairs, monkeypatch):
     run = random_run(n_rows=600)
     found = []
     for threads in (1, 2, 3):
-        with parallel.limited_threads(threads):
+        with limited_threads(threads):
             found.append(koopscope.collect(run, "quasi-node:2", lag=6, pairs=pairs))
     same_statistics(found[0], found[1])
     same_statistics(found[0], found[2])
