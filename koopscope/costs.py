@@ -35,14 +35,14 @@ BLOCK_SECONDS = 2e-3  # of every block of groups in it
 TENSOR_SECONDS = 5e-4  # of every tensor read
 KERNEL_SHARE = 0.2  # of the rate of a matrix product that compressing pairs reaches
 GRAM_SHARE = 0.4  # the same of increment Grams
-GATHER_SECONDS = 5e-9  # to pick and widen one number of a wide group's snapshots, for its Gram and its basis
+# Bytes of memory that could be filled meanwhile:
+GATHER_BYTES = 58  # to pick and widen one number of a wide group's snapshots, for its Gram and its basis
+WEIGHT_BYTES = 150  # of a forecast, for every weight
 # As statistics.strips and statistics.grid have them, which are not imported: numba would load with them.
 FEW_BYTES, PIECE_BYTES, THREADS_PER_CORE = 32 * 2**20, 4 * 2**20, 2
 # The last fifth of the window, and its last rows, are read whatever the lag.
 LINEAR_SHARE, OSCILLATION_ROWS = 5, 64
 PIECES_PER_THREAD = 1.5  # what a thread holds: a piece, and the chunk that is decoded
-TREND_RATE = 1e10  # bytes a second of the line through the last rows
-WEIGHT_SECONDS = 1.3e-8  # of a forecast, for every weight
 LABEL_SECONDS = 4e-5  # the same for every tensor: a variable of the dataset
 GROUP_SECONDS = 5e-7  # the same for every group, however small: .35e-6 to .58e-6 for thousands of one weight
 
@@ -81,7 +81,7 @@ def inspect(
         ``jump_flops`` (one forecast over ``lead`` steps), ``forecast_seconds``, and ``cheaper``: fit and
         forecast take less time than ``lead`` steps of training; ``lead`` (a quarter of the window);
         ``window_bytes``; ``read_seconds`` (one pass); ``step_seconds`` and whether it was guessed,
-        ``step_seconds_guessed``; ``rates`` (of matrix products, reading and decompositions).
+        ``step_seconds_guessed``; ``rates`` (of matrix products, reading, memory and decompositions).
 
     Raises
     ------
@@ -184,8 +184,8 @@ def _cost(sizes: list[tuple[int, int]], work: Work, rates: Rates, reading: float
     snapshots = n * work.row_bytes
     flops, step, jump = 0.0, 0.0, 0.0
     paced = OVERHEAD_SECONDS + work.tensors * TENSOR_SECONDS + len(sizes) * BLOCK_SECONDS
-    paced += work.rows * work.row_bytes / (LINEAR_SHARE * TREND_RATE)
     seconds = work.read_bytes / reading
+    seconds += work.rows * work.row_bytes / (LINEAR_SHARE * rates.memory)  # the line through the last rows
     memory = snapshots + work.reading + 5 * 8 * work.weights
     doublings = max(1, math.ceil(math.log2(max(2, n // 4))))
     for count, d in sizes:
@@ -196,7 +196,7 @@ def _cost(sizes: list[tuple[int, int]], work: Work, rates: Rates, reading: float
         else:
             build, size = 2 * n * n * d + 2 * n * DIRECTIONS * d, DIRECTIONS
             share, decomposition = GRAM_SHARE, rates.symmetric(n)
-            paced += count * GATHER_SECONDS * n * d
+            seconds += count * GATHER_BYTES * n * d / rates.memory
             memory += count * 8 * (4 * n * n + DIRECTIONS * d)
         flops += count * build
         seconds += count * (build / (share * rates.product) + decomposition)
@@ -204,7 +204,8 @@ def _cost(sizes: list[tuple[int, int]], work: Work, rates: Rates, reading: float
         jump += count * 2 * size**3 * doublings
     n_groups = sum(count for count, _ in sizes)
     labelling = OVERHEAD_SECONDS / 4 + len(sizes) * BLOCK_SECONDS / 6 + work.tensors * LABEL_SECONDS
-    labelling += work.weights * WEIGHT_SECONDS + n_groups * GROUP_SECONDS
+    labelling += n_groups * GROUP_SECONDS
+    forecast = labelling * rates.pace + work.weights * WEIGHT_BYTES / rates.memory
     return {
         "groups": n_groups,
         "largest_group": max(d for _, d in sizes),
@@ -213,7 +214,7 @@ def _cost(sizes: list[tuple[int, int]], work: Work, rates: Rates, reading: float
         "fit_seconds": seconds + paced * rates.pace,
         "step_flops": step,
         "jump_flops": jump,
-        "forecast_seconds": labelling * rates.pace + jump / (KERNEL_SHARE * rates.product),
+        "forecast_seconds": forecast + jump / (KERNEL_SHARE * rates.product),
     }
 
 

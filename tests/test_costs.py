@@ -92,15 +92,15 @@ def test_inspect__counts_what_fits_read_and_hold():
 
 
 def test_rates__pass_through_what_was_measured():
-    rates = Rates(product=1e9, small=2e-5, large=3e-3, gram=1e-3)
+    rates = Rates(product=1e9, small=2e-5, large=3e-3, gram=1e-3, memory=1e10)
     assert rates.decomposition(8) == pytest.approx(2e-5)
     assert rates.decomposition(64) == pytest.approx(3e-3)
     assert rates.symmetric(200) == pytest.approx(8e-3)
 
 
 def test_rates__on_a_machine_of_half_the_speed_all_takes_twice_as_long(monkeypatch):
-    fast = Rates(product=4e10, small=5e-5, large=3e-3, gram=1e-3)
-    slow = Rates(product=2e10, small=1e-4, large=6e-3, gram=2e-3)
+    fast = Rates(product=4e10, small=5e-5, large=3e-3, gram=1e-3, memory=1e10)
+    slow = Rates(product=2e10, small=1e-4, large=6e-3, gram=2e-3, memory=5e9)
     monkeypatch.setattr("koopscope.costs.READ_RATE", np.inf)  # reading is measured by itself
     found = []
     for rates in (fast, slow):
