@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from koopscope.kernels.mode_figures import mode_figures
 from koopscope.kernels.small_modes import LARGEST, small_modes
-from koopscope.operators import Floats, Operators, in_batches
+from koopscope.operators import MANY_GROUPS, Floats, Operators, in_batches
 
 Complex = npt.NDArray[np.complex128]
 
@@ -50,10 +50,12 @@ def decompose(operators: Operators) -> Modes:
     """
     if operators.members:
         return _joined([decompose(member) for member in operators.members])
-    return in_batches(lambda part: _decompose(operators.cut(part)), *operators.operator.shape[:2])
+    n_groups, n_states = operators.operator.shape[:2]
+    many = n_groups >= MANY_GROUPS
+    return in_batches(lambda part: _decompose(operators.cut(part), many=many), n_groups, n_states)
 
 
-def _decompose(operators: Operators) -> Modes:
+def _decompose(operators: Operators, *, many: bool) -> Modes:
     """Compute the modes of a batch, within the kept directions where the operators act on no others."""
     acting, inside = operators.operator, operators.directions
     if inside is not None:
@@ -64,7 +66,7 @@ def _decompose(operators: Operators) -> Modes:
         np.full(shape, np.nan) for shape in ((2, n_groups, width), (n_groups, width), (n_groups, width))
     )
     found = np.zeros(n_groups, bool)
-    if operators.basis is None and width <= LARGEST:
+    if many and operators.basis is None and width <= LARGEST:
         if inside is None:
             inside = np.broadcast_to(np.eye(width), acting.shape)
         # Eigenvectors have unit length, so that the share of a mode is its amplitude.
@@ -81,8 +83,9 @@ def _decompose(operators: Operators) -> Modes:
             amplitude,
         )
     values = parts[0] + 1j * parts[1]
-    for size in np.unique(ranks[~found]):
-        groups = np.flatnonzero(~found & (ranks == size) & np.isfinite(acting).all(axis=(1, 2)))
+    left = ~found & (ranks > 0) & np.isfinite(acting).all(axis=(1, 2))
+    for size in np.unique(ranks[left]):
+        groups = np.flatnonzero(left & (ranks == size))
         some = _by_lapack(operators, groups, acting[groups, :size, :size])
         values[groups, :size], residual[groups, :size], amplitude[groups, :size] = some
     real = np.arange(width) < operators.rank[:, None]

@@ -13,6 +13,7 @@ from koopscope.operators import (
     ESTIMATORS,
     LARGEST_RANK_OPTIMISED,
     LARGEST_SMALL,
+    MANY_GROUPS,
     Operators,
     ReducedOperators,
     in_batches,
@@ -64,7 +65,8 @@ def solve_block(
             return in_batches(
                 lambda part: solve_paper(triangles.cut(part), last[part], rtol=rtol), *last.shape
             )
-        if method == "affine" and last.shape[1] <= LARGEST_SMALL:
+        n_groups, d = last.shape
+        if method == "affine" and d <= LARGEST_SMALL and n_groups >= MANY_GROUPS:
             return solve_small_affine(triangles, last, rtol=cut, rank=rank)
         estimate = partial(ESTIMATORS[method], rtol=tolerance) if method in ESTIMATORS else None
         solve = partial(solve_affine, rtol=cut, rank=rank, estimate=estimate)

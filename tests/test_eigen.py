@@ -7,11 +7,18 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from koopscope import eigen
 from koopscope.eigen import KERNEL_STATES, decompose
 from koopscope.operators import Operators, solve_affine
 from koopscope.operators.batches import NUMBERS_PER_TASK
 from koopscope.statistics import PairTriangles
 from koopscope.threads import limited_threads
+
+
+@pytest.fixture(params=["by kernel", "by LAPACK"], autouse=True)
+def solver(request, monkeypatch):
+    """Decompose few groups either way."""
+    monkeypatch.setattr(eigen, "MANY_GROUPS", 1 if request.param == "by kernel" else 10**9)
 
 
 def fitted(n_groups, d, rank=None, seed=0):
@@ -65,6 +72,27 @@ def test_decompose__of_one_group_whatever_is_beside_it():
     for field in fields(whole):
         assert np.array_equal(getattr(whole, field.name), getattr(alone, field.name), equal_nan=True)
         assert np.array_equal(getattr(whole, field.name)[few], getattr(parts, field.name), equal_nan=True)
+
+
+@pytest.mark.parametrize("d", [1, 5, 11, 16])
+def test_decompose__by_kernel_as_by_lapack(d, monkeypatch):
+    operators = fitted(12, d, seed=5)
+    whole = decompose(operators)
+    monkeypatch.setattr(eigen, "MANY_GROUPS", 1 if eigen.MANY_GROUPS > 1 else 10**9)
+    other = decompose(operators)
+    # Eigenvectors of these operators have conditions below 1e3.
+    np.testing.assert_allclose(whole.eigenvalue, other.eigenvalue, rtol=1e-11)
+    np.testing.assert_allclose(whole.residual, other.residual, rtol=1e-8)
+    np.testing.assert_allclose(whole.amplitude, other.amplitude, rtol=1e-10)
+
+
+def test_decompose__a_group_without_directions_has_no_modes():
+    operators = fitted(3, 4)
+    rank, directions = operators.rank.copy(), operators.directions.copy()
+    rank[1], directions[1] = 0, 0.0
+    found = decompose(replace(operators, rank=rank, directions=directions))
+    assert np.isnan(found.eigenvalue[1]).all()
+    assert np.isfinite(found.eigenvalue[2]).all()
 
 
 def test_decompose__conjugates_side_by_side_the_largest_first():

@@ -7,7 +7,7 @@ import the statistics and kernels only.
 from koopscope.kernels.small_svd import LARGEST as LARGEST_SMALL
 from koopscope.operators.affine import solve_affine
 from koopscope.operators.baselines import baseline_displacements, straight_operators
-from koopscope.operators.batches import in_batches
+from koopscope.operators.batches import MANY_GROUPS, in_batches
 from koopscope.operators.coarsening import coarsen
 from koopscope.operators.delay import GramModes, ReducedOperators, increment_scale, solve_delay
 from koopscope.operators.estimators import ESTIMATORS
@@ -24,6 +24,7 @@ __all__ = [
     "ESTIMATORS",
     "LARGEST_RANK_OPTIMISED",
     "LARGEST_SMALL",
+    "MANY_GROUPS",
     "Floats",
     "GramModes",
     "Operators",

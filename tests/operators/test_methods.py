@@ -70,8 +70,10 @@ def test_affine__gram_road_equals_svd_of_the_data(adadelta, delays, rtol, tolera
     assert np.linalg.norm(moved - expected) <= tolerance * np.linalg.norm(expected)
 
 
+@pytest.mark.parametrize("many", [1, 10**9])  # groups that deserve kernels of their own
 @pytest.mark.parametrize("partition", ["layer", "node", "quasi-node:4", "weight"])
-def test_affine__triangle_road_equals_svd_of_the_data(adam, partition):
+def test_affine__triangle_road_equals_svd_of_the_data(adam, partition, many, monkeypatch):
+    monkeypatch.setattr("koopscope.solving.MANY_GROUPS", many)
     fit = koopscope.fit(adam, partition, lag=30, rtol=1e-6)
     snapshots = koopscope.collect(adam, partition, lag=30).grid.snapshots
     forecast = koopscope.predict(fit, 300)
