@@ -29,12 +29,15 @@ SNAPSHOTS = 101  # of a fit at the default lag
 DIRECTIONS = 10  # that a wide group keeps: measured on smooth runs, 2 to 10 at the default tolerance
 SAMPLES = 128  # of a batch, where nobody says how long a training step takes
 STEP_SECONDS = 2e-4  # that a framework takes for the smallest step
-# Seconds and rates of one machine at one time; elsewhere they go by `Rates.pace`.
+# Seconds on one machine at one time; elsewhere they go by `Rates.pace`.
 OVERHEAD_SECONDS = 6e-3  # of any fit and forecast: labels, windows, a tree
 BLOCK_SECONDS = 2e-3  # of every block of groups in it
 TENSOR_SECONDS = 5e-4  # of every tensor read
-KERNEL_SHARE = 0.2  # of the rate of a matrix product that compressing pairs reaches
-GRAM_SHARE = 0.4  # the same of increment Grams
+LABEL_SECONDS = 4e-5  # of every tensor of a forecast: a variable of the dataset
+GROUP_SECONDS = 5e-7  # of every group of a forecast: .35e-6 to .58e-6 for thousands of one weight
+# Shares of the rate of a matrix product:
+KERNEL_SHARE = 0.2  # that compressing pairs reaches
+GRAM_SHARE = 0.4  # that increment Grams reach
 # Bytes of memory that could be filled meanwhile:
 GATHER_BYTES = 58  # to pick and widen one number of a wide group's snapshots, for its Gram and its basis
 WEIGHT_BYTES = 150  # of a forecast, for every weight
@@ -43,8 +46,6 @@ FEW_BYTES, PIECE_BYTES, THREADS_PER_CORE = 32 * 2**20, 4 * 2**20, 2
 # The last fifth of the window, and its last rows, are read whatever the lag.
 LINEAR_SHARE, OSCILLATION_ROWS = 5, 64
 PIECES_PER_THREAD = 1.5  # what a thread holds: a piece, and the chunk that is decoded
-LABEL_SECONDS = 4e-5  # the same for every tensor: a variable of the dataset
-GROUP_SECONDS = 5e-7  # the same for every group, however small: .35e-6 to .58e-6 for thousands of one weight
 
 
 def inspect(

@@ -100,7 +100,8 @@ def _by_lapack(
     values, right = values.astype(np.complex128), right.astype(np.complex128)
     residual, share = _figures(operators, groups, values, _inverse(right))  # rows are left eigenvectors
     amplitude = share * _lengths(operators.basis, groups, right)
-    order = np.lexsort((-values.imag, -np.abs(values)), axis=-1)
+    # Stable: LAPACK gives conjugates side by side, which are of the same size to the last digit.
+    order = np.argsort(-np.abs(values), axis=1, kind="stable")
     values, residual, amplitude = (
         np.take_along_axis(part, order, axis=1) for part in (values, residual, amplitude)
     )

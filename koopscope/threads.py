@@ -7,7 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import lru_cache
@@ -32,10 +32,16 @@ def limited_threads(count: int) -> Iterator[None]:
 
 def n_cores() -> int:
     """Cores this process may run on, or is to use."""
-    if (count := _cores.get()) is not None:
-        return count
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    return _cores.get() or len(_own_cores()) or os.cpu_count() or 1
+
+
+def _own_cores() -> set[int]:
+    """Numbers of the cores of this process; none where the system does not tell.
+
+    Of its first thread: those that are kept are told to keep off some of them.
+    """
+    ask = getattr(os, "sched_getaffinity", None)
+    return ask(os.getpid()) if ask else set()
 
 
 def even_slices(count: int, n_parts: int) -> list[slice]:
@@ -67,42 +73,27 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> lis
             deque(left, maxlen=0)  # nobody begins another
             raise
 
-    others = _others(work, n_threads - 1)
-    try:
+    with _Others(work, n_threads - 1):
         work()
-    finally:
-        deque(left, maxlen=0)
-        begun = [other for other in others if not other.cancel()]
-        wait(begun)
-    try:
-        while begun:
-            begun.pop().result()
-    finally:
-        others.clear()  # else the frames of a failure would keep themselves alive
-        begun.clear()
     return [found[index] for index in range(len(parts))]
 
 
 def as_they_come(
     function: Callable[[Item], Iterator[Result]], items: Iterable[Item], threads: int
 ) -> Iterator[Result]:
-    """Run a generator for each item, and give what they yield, in the order in which it comes.
-
-    In threads, of which the caller's is one; every generator runs in one of them, in a copy of its context.
-    """
-    left, found = iter(list(items)), SimpleQueue[Any]()
+    """Run a generator for each item in threads, and give what they yield, in the order in which it comes."""
+    if threads < 2:
+        for item in items:
+            yield from function(item)
+        return
+    found: SimpleQueue[Any] = SimpleQueue()
     stop, ended = threading.Event(), object()
 
-    def results() -> Iterator[Result]:
-        for item in left:
+    def run(item: Item) -> None:
+        try:
             for result in function(item):
-                yield result
                 if stop.is_set():
                     return
-
-    def work() -> None:
-        try:
-            for result in results():
                 found.put(result)
         except BaseException:
             stop.set()
@@ -110,30 +101,21 @@ def as_they_come(
         finally:
             found.put(ended)
 
-    own, context = results(), copy_context()
-    others = _others(work, threads - 1)
-    try:
-        n_ended = 0
-        while (result := context.run(next, own, ended)) is not ended:
-            yield result  # type: ignore[misc]
-            while not found.empty():
-                if (result := found.get()) is ended:
-                    n_ended += 1
+    with ThreadPoolExecutor(threads, thread_name_prefix="koopscope-strip") as pool:
+        # With the memory budget, which belongs to the context of the caller.
+        tasks = [pool.submit(copy_context().run, run, item) for item in items]
+        left = len(tasks)
+        try:
+            while left:
+                result = found.get()
+                if result is ended:
+                    left -= 1
                 else:
                     yield result
-        n_begun = sum(not other.cancel() for other in others)
-        while n_ended < n_begun:
-            if (result := found.get()) is ended:
-                n_ended += 1
-            else:
-                yield result
-    finally:
-        stop.set()
-        context.run(own.close)  # type: ignore[attr-defined]
-        begun = [other for other in others if not other.cancel()]
-        wait(begun)
-    for other in begun:
-        other.result()
+        finally:
+            stop.set()
+    for task in tasks:
+        task.result()
 
 
 def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
@@ -150,46 +132,88 @@ def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def _others(work: Callable[[], None], count: int) -> list[Future[None]]:
-    """Have threads work beside the caller, in copies of its context; fewer where no more can be started."""
-    others: list[Future[None]] = []
-    pool, known = _pool(os.getpid())
-    if count < n_cores():
-        _keep_off_this_core(known)
-    with suppress(RuntimeError):
-        for _ in range(count):
-            others.append(pool.submit(copy_context().run, work))
-    return others
+class _Others:
+    """Threads that work beside the caller, inside; fewer where no more can be started.
+
+    At the end, those that have not begun never do, those that have are waited for, and what went wrong in one
+    of them is raised. By a count of its own: where the system refuses a thread, the pool forgets whom it has
+    given work to.
+    """
+
+    def __init__(self, work: Callable[[], None], count: int) -> None:
+        self._work, self._count = work, count
+        self._changed, self._running, self._closed = threading.Condition(), 0, False
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> None:
+        pool, self._known = _pool(os.getpid())
+        self._moved = self._count < n_cores() and _keep_off_this_core(self._known)
+        with suppress(RuntimeError):
+            for _ in range(self._count):
+                pool.submit(copy_context().run, self._run)
+
+    def _run(self) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            self._running += 1
+        try:
+            self._work()
+        except BaseException as error:
+            self._error = error
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._running)
+        if self._moved:
+            _move(self._known, _own_cores())
+        error, self._error = self._error, None  # kept, it would keep its frames alive, and they it
+        try:
+            if error is not None and kind is None:
+                raise error
+        finally:
+            del error
 
 
 @lru_cache(maxsize=1)
 def _pool(process: int) -> tuple[ThreadPoolExecutor, list[int]]:
     """Threads that are kept, since starting one takes as long as much of what they are asked to do.
 
-    As many as may be of use where some wait for a disk, whatever is used of the cores here and now; and the
-    system's own numbers of those that have started. The child of a fork has none of its parent's.
+    As many as the machine has cores, whatever is used of them here and now; and the system's own numbers of
+    those that have started. The child of a fork has none of its parent's.
     """
     known: list[int] = []
-    most = 2 * (os.cpu_count() or 1)
     prefix = f"koopscope-{process}"
-    return ThreadPoolExecutor(most, prefix, lambda: known.append(threading.get_native_id())), known
+    pool = ThreadPoolExecutor(os.cpu_count() or 1, prefix, lambda: known.append(threading.get_native_id()))
+    return pool, known
 
 
-def _keep_off_this_core(threads: Iterable[int]) -> None:
-    """Have threads run on any of the caller's cores but the one it is on, where the system lets us say so.
+def _keep_off_this_core(threads: Iterable[int]) -> bool:
+    """Have threads run on any core but the one the caller is on; tell whether they have been moved.
 
     A thread is woken near whoever wakes it, and some schedulers leave it waiting there while other cores are
     idle, until the caller has done the work of both. Saying so takes a microsecond a thread.
     """
     here = _this_core()
-    if here is None:
-        return
-    others = os.sched_getaffinity(0) - {here}
+    others = _own_cores() - {here}
+    if here is None or not others:
+        return False
+    _move(threads, others)
+    return True
+
+
+def _move(threads: Iterable[int], cores: set[int]) -> None:
+    """Have threads, but for the caller's own, run on some cores."""
     own = threading.get_native_id()
-    for thread in threads:
-        if others and thread != own:
+    for thread in list(threads):
+        if thread != own:
             with suppress(OSError):  # it has ended, or may not run there any more
-                os.sched_setaffinity(thread, others)
+                os.sched_setaffinity(thread, cores)
 
 
 def _this_core() -> int | None:

@@ -65,8 +65,9 @@ def small_modes(operators, ranks, directions, now, following, drift, displacemen
     values = np.full(operators.shape[:2], np.nan + 0j)
     residuals, shares = np.full(operators.shape[:2], np.nan), np.full(operators.shape[:2], np.nan)
     for group, rank in enumerate(ranks):
-        found, right = np.linalg.eig(operators[group, :rank, :rank].astype(np.complex128))
-        order = np.lexsort((-found.imag, -np.abs(found).round(13)))
+        found, right = np.linalg.eig(operators[group, :rank, :rank])
+        found, right = found.astype(np.complex128), right.astype(np.complex128)
+        order = np.argsort(-np.abs(found), kind="stable")
         left = np.linalg.inv(right)[order] @ directions[group, :, :rank].T
         pairs = now[group][None], following[group][None], drift[group][None], displacement[group][None]
         figures = mode_figures(left[None], found[order][None], *pairs)

@@ -105,6 +105,20 @@ def test_decompose__conjugates_side_by_side_the_largest_first():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def test_decompose__pairs_of_the_same_size_stay_side_by_side():
+    matrix = np.zeros((4, 4))
+    matrix[:2, :2], matrix[2:, 2:] = [[0, -1], [1, 0]], [[0.6, -0.8], [0.8, 0.6]]
+    found = decompose(plain(matrix[None])).eigenvalue[0]
+    np.testing.assert_allclose(found[1::2], found[::2].conj(), rtol=1e-15)
+
+
+@pytest.mark.parametrize("d", [12, 16])
+def test_decompose__of_a_shift_all_is_finite(d):
+    found = decompose(plain(np.diag(np.ones(d - 1), 1)[None]))
+    assert np.isfinite(found.residual).all()
+    assert np.isfinite(found.amplitude).all()
+
+
 def test_decompose__without_a_full_set_of_eigenvectors():
     """Groups beside such a one keep theirs, bit for bit."""
     jordan = np.array([[0.5, 1.0, 0.0], [0.0, 0.5, 1.0], [0.0, 0.0, 0.5]])

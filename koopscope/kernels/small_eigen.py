@@ -2,7 +2,7 @@
 
 Householder reflections to Hessenberg form, Francis steps with two shifts to a quasi-triangular one, and
 eigenvectors by substitution: Golub & Van Loan, "Matrix Computations", 4th edition, sections 7.4 to 7.6.
-Number by number: complex ones and expressions of whole arrays would take as long to compile as all of it.
+Number by number: expressions of whole arrays would take as long to compile as all of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from koopscope.kernels.accelerate import jit
 Floats = npt.NDArray[np.float64]
 
 MOST_STEPS = 40  # for one eigenvalue; two or three are enough
-EPS = float(np.finfo(np.float64).eps)  # matrices have entries of up to one
+EPS = float(np.finfo(np.float64).eps)  # matrices have entries of up to two
 HUGE = 1e100  # solutions next to defective matrices are divided by their size
 
 
@@ -57,7 +57,8 @@ def small_eigen(form: Floats, basis: Floats, solution: Floats, values: Floats, v
         for row in range(n - 2, column, -1):
             if form[row + 1, column] != 0.0:
                 x, y = form[row, column], form[row + 1, column]
-                form[row, column] = _reflect(form, basis, row, row, x, y, 0.0)
+                size = max(abs(x), abs(y))  # squares must not underflow either
+                form[row, column] = _reflect(form, basis, row, row, x / size, y / size, 0.0) * size
                 form[row + 1, column] = 0.0
     if not _to_schur(form, basis):
         return False
@@ -130,14 +131,17 @@ def _to_schur(form: Floats, basis: Floats) -> bool:
 def _step(form: Floats, basis: Floats, begin: int, end: int, steps: int) -> None:
     """One Francis step on the rows from begin to end, with the eigenvalues of the last two as shifts."""
     a, d = form[end - 1, end - 1], form[end, end]
-    total, product = a + d, a * d - form[end - 1, end] * form[end, end - 1]
+    across = form[end - 1, end] * form[end, end - 1]
     if steps % 10 == 0:  # shifts that go round in circles are left once
         size = abs(form[end, end - 1]) + abs(form[end - 1, end - 2])
-        total, product = 1.5 * size, size * size
+        a = d = d + 0.75 * size
+        across = -0.4375 * size * size
+    # First column of the product of the matrix less either shift, over an entry. Differences come first: where
+    # eigenvalues are all but the same, they are what is left.
     head, below = form[begin, begin], form[begin + 1, begin]
-    x = head * (head - total) + form[begin, begin + 1] * below + product
-    y = below * (head + form[begin + 1, begin + 1] - total)
-    z = below * form[begin + 2, begin + 1]
+    x = ((head - a) * (head - d) - across) / below + form[begin, begin + 1]
+    y = (head - a) + (form[begin + 1, begin + 1] - d)
+    z = form[begin + 2, begin + 1]
     for row in range(begin, end):
         third = min(row + 2, end)
         largest = max(abs(x), abs(y), abs(z))
@@ -206,36 +210,22 @@ def _read_off(form: Floats, basis: Floats, solution: Floats, values: Floats, vec
 @jit()
 def _substitute(form: Floats, real: float, imag: float, row: int, last: int, solution: Floats) -> None:
     """Solve ``(form - value) solution = 0`` upwards from a row; what is singular is moved by the rounding."""
+    value = complex(real, imag)
     while row >= 0:
         paired = row > 0 and form[row, row - 1] != 0.0
         above = row - 1 if paired else row
-        right, right_imag, upper, upper_imag, size = 0.0, 0.0, 0.0, 0.0, 0.0
+        right, upper, size = 0.0j, 0.0j, 0.0
         for column in range(row + 1, last + 1):
-            right -= form[row, column] * solution[0, column]
-            right_imag -= form[row, column] * solution[1, column]
-            upper -= form[above, column] * solution[0, column]
-            upper_imag -= form[above, column] * solution[1, column]
-        # The diagonal entries are less the value; an entry alone is a block whose other row is (1, 0).
-        low, high, beside, below = form[row, row] - real, 1.0, 0.0, 0.0
-        turn = 0.0
+            known = complex(solution[0, column], solution[1, column])
+            right -= form[row, column] * known
+            upper -= form[above, column] * known
         if paired:
-            high, beside, below, turn = form[above, above] - real, form[above, row], form[row, above], -imag
-        # Their determinant; a product of the diagonal entries, which have the same imaginary part.
-        det, det_imag = high * low + turn * imag - beside * below, turn * low - high * imag
-        least = EPS * EPS if paired else EPS
-        square = det * det + det_imag * det_imag
-        if square < least * least:
-            det, det_imag, square = least, 0.0, least * least
-        det, det_imag = det / square, -det_imag / square
-        if paired:
-            one = upper * low + upper_imag * imag - beside * right
-            other = upper_imag * low - upper * imag - beside * right_imag
-            solution[0, above] = one * det - other * det_imag
-            solution[1, above] = one * det_imag + other * det
-        one = high * right - turn * right_imag - below * upper
-        other = high * right_imag + turn * right - below * upper_imag
-        solution[0, row] = one * det - other * det_imag
-        solution[1, row] = one * det_imag + other * det
+            high, low = form[above, above] - value, form[row, row] - value
+            one, two = _solve_pair(high, form[above, row], form[row, above], low, upper, right)
+            solution[0, above], solution[1, above] = one.real, one.imag
+        else:
+            two = right / _not_zero(form[row, row] - value)
+        solution[0, row], solution[1, row] = two.real, two.imag
         for column in range(above, row + 1):
             size = max(size, abs(solution[0, column]), abs(solution[1, column]))
         if size > HUGE:  # next to defective matrices
@@ -243,3 +233,28 @@ def _substitute(form: Floats, real: float, imag: float, row: int, last: int, sol
                 solution[0, column] /= size
                 solution[1, column] /= size
         row = above - 1
+
+
+@jit()
+def _solve_pair(
+    high: complex, beside: float, below: float, low: complex, upper: complex, right: complex
+) -> tuple[complex, complex]:
+    """Solve ``[[high beside] [below low]] x = [upper right]`` with the largest of the four as pivot.
+
+    Without, or by determinants, digits are lost next to matrices that are singular.
+    """
+    a, b, c, d = high, complex(beside, 0.0), complex(below, 0.0), low
+    if max(abs(c), abs(d)) > max(abs(a), abs(b)):
+        a, b, c, d, upper, right = c, d, a, b, right, upper
+    turned = abs(b) > abs(a)
+    if turned:
+        a, b, c, d = b, a, d, c
+    factor = c / _not_zero(a)
+    two = (right - factor * upper) / _not_zero(d - factor * b)
+    one = (upper - b * two) / _not_zero(a)
+    return (two, one) if turned else (one, two)
+
+
+@jit()
+def _not_zero(pivot: complex) -> complex:
+    return pivot if abs(pivot) >= EPS else complex(EPS, 0.0)

@@ -14,6 +14,7 @@ from koopscope.kernels.small_eigen import small_eigen
 Floats = npt.NDArray[np.float64]
 
 LARGEST = 16  # directions; beyond, LAPACK is as fast
+LEAST = 1e-150  # pivots whose squares do not underflow
 
 
 @jit()
@@ -53,7 +54,7 @@ def small_modes(
     Returns
     -------
     Shape ``(group,)``: whether a group's modes were found. They are not where eigenvalues do not converge, an
-    operator is not finite, or its eigenvectors depend on each other to the last digit.
+    operator is not finite, or its eigenvectors depend on each other far beyond the last digit.
     """
     n_groups, n_states, n_rows = operators.shape[0], directions.shape[1], pairs_now.shape[1]
     found = np.zeros(n_groups, np.bool_)
@@ -95,18 +96,18 @@ def small_modes(
 
 @jit()
 def _largest(numbers: Floats) -> int:
-    """Which of those left, whose real part is not NaN, is largest; of a pair the one above the real axis."""
-    found, largest, height = 0, -1.0, 0.0
+    """Which of those left, whose real part is not NaN, is largest; of like ones the first: pairs stay."""
+    found, largest = 0, -1.0
     for index in range(numbers.shape[1]):
         size = math.hypot(numbers[0, index], numbers[1, index])
-        if size > largest or (size == largest and numbers[1, index] > height):
-            found, largest, height = index, size, numbers[1, index]
+        if size > largest:
+            found, largest = index, size
     return found
 
 
 @jit()
 def _invert(matrix: Floats, inverse: Floats) -> bool:
-    """Invert by elimination with the largest pivots, in place; tell whether none was zero.
+    """Invert by elimination with the largest pivots, in place; tell whether none was next to nothing.
 
     Both have their real and imaginary parts one after the other, shape ``(2, n, n)``.
     """
@@ -120,7 +121,7 @@ def _invert(matrix: Floats, inverse: Floats) -> bool:
             size = abs(matrix[0, row, column]) + abs(matrix[1, row, column])
             if size > largest:
                 best, largest = row, size
-        if largest == 0.0:
+        if largest < LEAST:
             return False
         for index in range(n):
             for part in range(2):

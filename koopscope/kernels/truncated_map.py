@@ -26,9 +26,8 @@ def truncated_map(
 ) -> None:
     """Compute ``A = D (D^T Y U S^-1) D^T`` and the step ``A x + D D^T y`` that it takes.
 
-    D are the first rows of V^T, as columns, that are kept of ``X = U S V^T``; weights that do not move have
-    zero rows in it. X and Y are the starts and ends of pairs, as rows of their R factor. All is NaN where
-    the singular values are.
+    D are the first rows of V^T, as columns, that are kept of ``X = U S V^T``. X and Y are the starts and ends
+    of pairs, as rows of their R factor. All is NaN where the singular values are.
 
     Parameters
     ----------
@@ -51,12 +50,8 @@ def truncated_map(
         rank, factor = ranks[group], factors[group]
         nothing = 0.0 if singular[group, 0] >= 0.0 else np.nan
         for member in range(d):
-            moves = False
-            for row in range(1, d + 1):
-                moves = moves or factor[row, 1 + member] != 0.0
             for index in range(d):
-                kept = moves and index < rank
-                directions[group, member, index] = right[group, index, member] if kept else 0.0
+                directions[group, member, index] = right[group, index, member] if index < rank else 0.0
         for index in range(rank):  # ends of pairs along the left singular vectors
             inverse = 1.0 / singular[group, index]
             for member in range(d):

@@ -11,9 +11,8 @@ import numpy as np
 from koopscope.parallel import single_threaded_blas
 from koopscope.threads import even_slices, in_threads
 
-MANY_GROUPS = (
-    100  # deserve kernels of their own: fewer are solved before those are loaded, let alone compiled
-)
+# Groups that deserve kernels of their own: fewer are solved before those are loaded, or compiled.
+MANY_GROUPS = 100
 NUMBERS_PER_TASK = 2**16  # in the matrices of a batch worth a thread: less is done before one has begun
 
 Record = TypeVar("Record")

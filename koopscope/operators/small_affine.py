@@ -28,6 +28,7 @@ def solve_small_affine(
     displacement = np.empty((n_groups, d))
 
     def solve(part: slice) -> None:
+        # A weight that does not move has a zero column: rotations of rows leave it zero, and so V^T.
         left, singular[part], right = small_svd(now[part, :d])
         ranks[part] = truncation(singular[part], rtol, rank).sum(axis=1)
         given = (factors[part], left, singular[part], right, ranks[part], about[part], ahead[part])

@@ -21,7 +21,7 @@ from koopscope.kernels.accelerate import are_cut_from_wider, whole_rows
 from koopscope.parallel import memory_budget, require_memory
 from koopscope.progress import Listener
 from koopscope.statistics.reading import Pace
-from koopscope.threads import as_they_come, n_cores
+from koopscope.threads import as_they_come, in_threads, n_cores
 from koopscope.trajectory.columns import decoding_here
 from koopscope.weight_vector import WeightVector
 
@@ -35,6 +35,7 @@ HELD_ROWS = 256  # pieces of such a strip hold whole multiples of it
 FEW_BYTES = 32 * 2**20  # less is read before threads have started
 HELD_AT_ONCE = 3  # a piece, a chunk it is cut from, and that before it is decoded
 THREADS_PER_CORE = 2  # as some wait for the disk
+STRIPS_PER_CORE = 32  # of arrays in memory, before progress is told
 MANY_THREADS = 8  # decode as fast on their own as the reader's
 
 
@@ -211,8 +212,8 @@ def read_strips(
     sizes = ((n_rows[strip.rows, strip.chunk_rows], strip) for strip, _ in strips)
     total = sum(rows * strip.size * strip.itemsize for rows, strip in sizes)
     few = total <= FEW_BYTES
-    waiting = any(not strip.flat for strip, _ in strips)
-    threads = 1 if few else min((THREADS_PER_CORE if waiting else 1) * n_cores(), fitting, len(strips))
+    held = all(strip.flat for strip, _ in strips)
+    threads = 1 if few else min(THREADS_PER_CORE * n_cores(), fitting, len(strips))
     # Enough of them to decode what they work on while it is in the cache; else the reader has others do it.
     decoding = decoding_here if 1 < threads >= min(n_cores(), MANY_THREADS) else nullcontext
 
@@ -227,8 +228,15 @@ def read_strips(
                     return
 
     pace = Pace(tell, total)
-    for n_bytes in as_they_come(read, strips, threads):
-        pace.add(n_bytes)
+    if few or not held:
+        for n_bytes in as_they_come(read, strips, threads):
+            pace.add(n_bytes)
+        return
+    # What is in memory nobody waits for: the caller's thread looks at some of it too.
+    at_once = STRIPS_PER_CORE * n_cores()
+    for first in range(0, len(strips), at_once):
+        for n_bytes in in_threads(lambda job: sum(read(job)), strips[first : first + at_once]):
+            pace.add(n_bytes)
 
 
 def _borders(wanted: npt.NDArray[np.bool_], rows: int, chunk_rows: int) -> list[tuple[int, int]]:

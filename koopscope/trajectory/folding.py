@@ -39,7 +39,10 @@ class Folder(Generic[Block]):
             self._changed.wait_for(lambda: len(self._waiting) <= self._max_waiting or not self._running)
 
     def check(self) -> None:
-        """Raise what went wrong since the last call, once, and try that block again."""
+        """Raise what went wrong since the last call, once, and try that block again.
+
+        What ends a process, and is no `Exception`, is raised by every call, and nothing is tried again.
+        """
         if self._error is not None:
             with self._changed:
                 error = self._taken_error()
@@ -48,7 +51,7 @@ class Folder(Generic[Block]):
                 raise error
 
     def drain(self) -> None:
-        """Wait until all is folded; where something goes wrong, raise it and leave the rest waiting."""
+        """Wait until all is folded; raise what goes wrong as `check` does, and leave the rest waiting."""
         with self._changed:
             if self._error is None:
                 self._start()

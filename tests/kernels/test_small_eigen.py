@@ -84,6 +84,41 @@ def test_small_eigen__of_known_roots(roots):
     np.testing.assert_allclose(in_order(values.round(6)), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("n", [3, 5, 8])
+def test_small_eigen__vectors_next_to_defective_matrices_are_as_good_as_any(n):
+    """Values that come several times, with too few vectors or enough, in directions of all kinds."""
+    random, none = np.random.default_rng(n), 0
+    for _ in range(300):
+        blocks = np.diag(random.choice([0.5, 0.9, 1.0], n)) + np.diag((random.random(n - 1) < 0.6) * 1.0, 1)
+        turn = random.normal(size=(n, n))
+        rotated = turn @ blocks @ np.linalg.inv(turn)
+        sparse = random.normal(size=(n, n)) * (random.random((n, n)) < 0.3)
+        for matrix in (rotated, sparse):
+            found = eigen_of(matrix)
+            none += found is None
+            # Backward errors of LAPACK are some n eps here as well.
+            assert found is None or off(matrix, *found) <= 20 * n * EPS
+    assert none <= 6  # of 600 are left to LAPACK, whose steps have more ways to end
+
+
+@pytest.mark.parametrize("size", [1e-150, 1e-158, 1e-160, 1e-162, 1e-170])
+def test_small_eigen__entries_whose_squares_underflow(size):
+    random = np.random.default_rng(4)
+    matrix = random.normal(size=(5, 5))
+    matrix[1:, 0] *= size
+    values, vectors = eigen_of(matrix)
+    np.testing.assert_allclose(in_order(values), in_order(reference.small_eigen(matrix)), atol=1e-13)
+    assert off(matrix, values, vectors) <= 100 * EPS
+
+
+def test_small_eigen__solutions_beyond_all_numbers_are_kept_small():
+    jordan = 0.9 * np.eye(LARGEST) + np.diag(np.full(LARGEST - 1, 1e6), 1)
+    values, vectors = eigen_of(jordan)
+    assert np.all(values == 0.9)
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), 1.0, rtol=4 * EPS)
+
+
 def test_small_eigen__of_defective_singular_huge_and_tiny_matrices():
     assert np.all(eigen_of(np.zeros((4, 4)))[0] == 0)
     jordan = 0.9 * np.eye(4) + np.diag(np.ones(3), 1)  # one eigenvector only

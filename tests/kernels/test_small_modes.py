@@ -64,6 +64,23 @@ def test_small_modes__conjugates_share_their_figures_the_one_above_the_axis_firs
     assert shares[0, 1] == shares[0, 2]
 
 
+def test_small_modes__pairs_of_the_same_size_stay_side_by_side():
+    given = list(problem(4, 4, n_groups=1))
+    given[0][0] = 0.0
+    given[0][0, :2, :2], given[0][0, 2:, 2:] = [[0, -1], [1, 0]], [[0.6, -0.8], [0.8, 0.6]]
+    given[1][0], given[2][0] = 4, np.eye(4)
+    values = modes_of(*given)[1][0]
+    assert np.array_equal(values[1::2], values[::2].conj())
+    assert np.all(values[::2].imag > 0)
+
+
+def test_small_modes__eigenvectors_that_all_but_coincide_are_left_to_others():
+    given = list(problem(LARGEST, LARGEST, n_groups=1))
+    given[0][0], given[1][0] = np.diag(np.ones(LARGEST - 1), 1), LARGEST
+    found, _, residuals, shares = modes_of(*given)
+    assert not found[0] or (np.isfinite(residuals).all() and np.isfinite(shares).all())
+
+
 def test_small_modes__a_group_without_them_leaves_the_others_alone():
     given = problem(3, 4, n_groups=4, seed=2)
     expected = modes_of(*given)
