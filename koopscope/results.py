@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
+import zarr
 from zarr.storage import MemoryStore
 
 from koopscope.errors import OutputExistsError, ResultError
@@ -19,6 +20,10 @@ from koopscope.trajectory.format import CHUNK_NAMES
 TREES = ("fit", "verification")
 TABLES = ("forecast", "spectrum", "backtest", "basin", "ensemble")
 _KIND = "koopscope_result"
+_OF_A_BLOCK = (
+    *("operator", "displacement", "origin", "last", "slope", "member_index"),
+    *("unit", "eigenvalue", "residual", "amplitude", "rank"),
+)
 _ENCODING = {"chunk_key_encoding": CHUNK_NAMES}
 
 
@@ -63,10 +68,12 @@ def save(result: xr.DataTree | xr.Dataset, path: str | os.PathLike[str]) -> None
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         store = staging / "store"
-        if isinstance(result, xr.Dataset) and kind == "forecast" and result.nbytes > memory_budget() // 2:
-            _write_by_lead(result, store)
-        else:
-            _write_store(result if isinstance(result, xr.DataTree) else xr.DataTree(result), store)
+        # Chunks of nothing but zeros or NaN too: so that a chunk that is not there is damage.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            if isinstance(result, xr.Dataset) and kind == "forecast" and result.nbytes > memory_budget() // 2:
+                _write_by_lead(result, store)
+            else:
+                _write_store(result if isinstance(result, xr.DataTree) else xr.DataTree(result), store)
         os.replace(store, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -121,9 +128,26 @@ def load(path: str | os.PathLike[str]) -> Any:
             warnings.simplefilter("error")  # a missing chunk or array must not pass as a default
             with xr.open_datatree(source, engine="zarr", consolidated=False, chunks=None) as opened:
                 tree = opened.load()
+            missing = _missing(source)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, Warning) as error:
         raise ResultError(f"{source} cannot be read: {type(error).__name__}: {error}") from error
     kind = tree.attrs.get(_KIND)
     if kind not in TREES + TABLES:
         raise ResultError(f"{source} is a Zarr store, but no result of koopscope (no {_KIND!r} attribute)")
+    if kind == "fit":
+        names = {f"{node.path}/{name}".lstrip("/") for node in tree.subtree for name in node.data_vars}
+        parts = [f"{path}/{name}" for path in tree.attrs.get("blocks", []) for name in _OF_A_BLOCK]
+        missing += [part for part in parts if part not in names]
+    if missing:
+        raise ResultError(f"{source} is damaged: {missing[0]} is missing; make the result again")
     return tree if kind in TREES else tree.to_dataset()
+
+
+def _missing(source: Path) -> list[str]:
+    """Name the arrays that lack a chunk, which would be read as zeros or NaN."""
+    root = zarr.open_group(source, mode="r")
+    return [
+        f"a chunk of {array.path}"
+        for _, array in root.members(max_depth=None)
+        if isinstance(array, zarr.Array) and array.nchunks_initialized < array.nchunks
+    ]

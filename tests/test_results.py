@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -73,7 +74,11 @@ def test_save__nothing_is_pickled(tmp_path):
         assert json.loads(path.read_text()).get("data_type") != "object"
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "array gone", "chunk cut", "json cut", "other store"])
+DAMAGE = ["missing", "empty", "array gone", "block gone", "chunk cut", "json cut", "other store"]
+DAMAGE += [f"no chunk of {name}" for name in ("operator", "member_index", "origin", "eigenvalue", "residual")]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_load__damage_is_a_result_error(damage, tmp_path):
     place = tmp_path / "fit.zarr"
     if damage != "missing":
@@ -81,7 +86,11 @@ def test_load__damage_is_a_result_error(damage, tmp_path):
     if damage == "empty":
         (place / "zarr.json").unlink()
     if damage == "array gone":
-        (place / "fc1" / "operator" / "zarr.json").unlink()
+        shutil.rmtree(place / "fc1" / "operator")
+    if damage == "block gone":
+        shutil.rmtree(place / "fc1")
+    if damage.startswith("no chunk of"):
+        next((place / "fc1" / damage.split()[-1]).glob("c.*")).unlink()
     if damage == "chunk cut":
         chunk = next((place / "fc1" / "operator").glob("c.*"))
         chunk.write_bytes(chunk.read_bytes()[:7])

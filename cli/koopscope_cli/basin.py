@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter, validators
 
 import koopscope
-from koopscope.errors import OutputExistsError
 from koopscope_cli import tables
 from koopscope_cli.options import Json, Output, RecordingOptions, TrajectoryPath
+from koopscope_cli.output_folder import PICTURES, claim_file, staged
 from koopscope_cli.progress import at_work
 from koopscope_cli.whole_number import Whole
 
@@ -78,15 +78,17 @@ def basin(
         )
         _follow(news, json)
         return
-    picture = output or _PICTURE
-    _claim(picture, overwrite)
+    picture = _claimed(output or _PICTURE, overwrite)
     with at_work() as tell:
         run = koopscope.open_trajectory(trajectory, **asdict(recording or RecordingOptions()))
         found = koopscope.find_basin(
             run, partition, stochastic=stochastic, window=window, lag=lag, progress=tell
         )
         figure = koopscope.plot_basin(found).figure
-        figure.savefig(picture, dpi=150, metadata={"Software": _MADE_BY.decode()})  # type: ignore[union-attr]
+        kind = picture.suffix[1:].lower()
+        mark = {"Software": _MADE_BY.decode()} if kind == "png" else None
+        with staged(picture) as place:
+            figure.savefig(place, format=kind, dpi=150, metadata=mark)  # type: ignore[union-attr]
     groups = [_described(found.isel(group=index)) for index in range(found.sizes["group"])]
     settings = {
         name: found.attrs[name] for name in ("partition", "stochastic", "stochastic_rule", "window", "lag")
@@ -107,12 +109,10 @@ def basin(
     tables.show(tables.table(_COLUMNS, [_row(group) for group in groups[:top]], gap=1), *_lines(figures, top))
 
 
-def _claim(picture: Path, overwrite: bool) -> None:
-    """Refuse to replace a picture that this command did not make."""
-    if picture.exists() and not overwrite and _MADE_BY not in picture.read_bytes()[:4096]:
-        raise OutputExistsError(
-            f"{picture} exists and was not made by koopscope basin; use -o or --overwrite"
-        )
+def _claimed(picture: Path, overwrite: bool) -> Path:
+    """Check, before any work, that a picture may be written; one that this command made is replaced."""
+    own = picture.is_file() and _MADE_BY in picture.read_bytes()[:4096]
+    return claim_file(picture, suffixes=PICTURES, overwrite=overwrite or own)
 
 
 def _follow(news: Iterator[xr.Dataset], json: bool) -> None:

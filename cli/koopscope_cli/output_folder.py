@@ -177,7 +177,7 @@ def _make_parents(place: Path) -> list[Path]:
 
 
 def _require_writable(place: Path) -> None:
-    nearest = next(parent for parent in place.parents if parent.exists())
+    nearest = next((parent for parent in place.parents if parent.exists()), place)  # the root has none
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(f"{place} cannot be written: {nearest} is no writable folder; {_ELSEWHERE}")
 

@@ -136,8 +136,8 @@ def _step(form: Floats, basis: Floats, begin: int, end: int, steps: int) -> None
         size = abs(form[end, end - 1]) + abs(form[end - 1, end - 2])
         a = d = d + 0.75 * size
         across = -0.4375 * size * size
-    # First column of the product of the matrix less either shift, over an entry. Differences come first: where
-    # eigenvalues are all but the same, they are what is left.
+    # First column of the product of the matrix less either shift, over an entry. Differences come first:
+    # where eigenvalues are all but the same, they are what is left.
     head, below = form[begin, begin], form[begin + 1, begin]
     x = ((head - a) * (head - d) - across) / below + form[begin, begin + 1]
     y = (head - a) + (form[begin + 1, begin + 1] - d)

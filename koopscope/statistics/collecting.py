@@ -18,7 +18,7 @@ from koopscope.progress import Listener, listener
 from koopscope.statistics.distribution import collect_shares
 from koopscope.statistics.gathering import read_grid
 from koopscope.statistics.gram import IncrementGrams, increment_grams
-from koopscope.statistics.grid import Grid, GridSums, grid_dtype
+from koopscope.statistics.grid import Grid, GridSums, grid_dtype, too_large
 from koopscope.statistics.moments import ROWS_PER_PRODUCT, LaggedMoments, MomentSums
 from koopscope.statistics.reading import Batch, row_blocks
 from koopscope.statistics.shares import Share
@@ -281,6 +281,9 @@ def _read_every_pair(
             grid.require_finite(piece, total)
             grid.add(piece)
     found = {index: moments.finish() for pairs in sums for index, moments in pairs}
+    for index, moments in found.items():
+        if not np.isfinite(moments.grams).all():
+            raise too_large(blocks[index].path)
     return grid.finish(), tuple(BlockStatistics(block, found[index]) for index, block in enumerate(blocks))
 
 

@@ -24,7 +24,9 @@ from koopscope.statistics.grid import (
     fingerprint,
     first_strange,
     grid_dtype,
+    is_usable,
     non_finite,
+    too_large,
 )
 from koopscope.statistics.spilling import release
 from koopscope.statistics.strips import Piece, Strip, cut_into_strips, read_strips
@@ -74,7 +76,7 @@ def _not_finite(trajectory: xr.Dataset, weights: WeightVector, window: Window, t
     read_strips(trajectory, weights, wanted, [(strip, look) for strip in strips], lambda *_: None)
     name = weights.tensors[tensor].name
     if not found:
-        return NonFiniteError(f"{name} holds numbers so large that their sums are infinite; scale them down")
+        return too_large(name)
     row, *_, value = min(found)
     steps = trajectory["step"].to_numpy()
     return non_finite(name, value, steps[window.first_row :], row - window.first_row)
@@ -147,7 +149,7 @@ class _StripSums:
     def _finish(self) -> None:
         kept, centred = self._kept, self._kept.times.centred
         snapshots, tail = kept.columns(self.strip, kept.snapshots), self._tail
-        if all(np.isfinite(part).all() for part in (self._sums, tail, snapshots)):
+        if all(map(is_usable, (self._sums, tail, snapshots))):
             slope = self._sums / (centred @ centred)
             kept.columns(self.strip, kept.slope)[...] = slope.reshape(self.strip.shape)
             kept.columns(self.strip, kept.last)[...] = tail[-1]

@@ -23,6 +23,7 @@ from koopscope.weight_vector import WeightVector
 LINEAR_SHARE = 5  # the linear baseline is fitted on the last fifth of the window
 THREAD_BYTES = 8 * 2**20  # less is looked at before threads have started
 TREND_WEIGHTS = 4096  # whose sums a thread keeps in its cache
+LARGEST = 1e150  # sums of the squares of larger numbers may be infinite
 OSCILLATION_ROWS = 64  # rows before t2 that tell whether the run alternates from row to row
 
 
@@ -251,6 +252,20 @@ def non_finite(name: str, value: float, steps: npt.NDArray[np.int64], row: int) 
     return NonFiniteError(
         f"{name} holds {value} at step {int(steps[row])}, inside the window; a diverged run or a damaged "
         f"recording cannot be fitted{end}"
+    )
+
+
+def is_usable(values: npt.NDArray[Any]) -> bool:
+    """Tell whether values are finite, and sums of their squares are too."""
+    if values.dtype.itemsize < 8 or not values.size:
+        return bool(np.isfinite(values).all())
+    return bool(max(values.max(), -values.min()) < LARGEST)  # NaN is not
+
+
+def too_large(name: str) -> NonFiniteError:
+    """Say that sums over finite values are not finite."""
+    return NonFiniteError(
+        f"{name} holds numbers so large that sums of their squares are infinite; scale them down"
     )
 
 

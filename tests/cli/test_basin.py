@@ -23,6 +23,31 @@ def test_basin__pictures_of_others_stay(shell, recording):
     assert Path("basin.png").read_bytes() == b"mine"
 
 
+def test_basin__a_picture_is_written_whole_or_not_at_all(shell, recording, monkeypatch):
+    assert shell("basin", recording).code == 0
+    before = Path("basin.png").read_bytes()
+
+    def half(self, place, **_):
+        Path(place).write_bytes(before[:100])
+        raise OSError(27, "File too large")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
+    assert shell("basin", recording).code == 1
+    assert Path("basin.png").read_bytes() == before
+    assert [path.name for path in Path().iterdir() if path.suffix == ".png" or path.name.startswith(".")] == [
+        "basin.png"
+    ]
+
+
+def test_basin__pictures_of_other_kinds_and_places(shell, recording):
+    assert shell("basin", recording, "-o", "new/basin.svg").code == 0
+    assert b"<svg" in Path("new/basin.svg").read_bytes()
+    for place in ("basin.xyz", "/"):
+        seen = shell("basin", recording, "-o", place)
+        assert seen.code == 2
+        assert "expected a name that ends in" in seen.err
+
+
 def test_basin__follow_prints_a_line_a_look(shell, recording):
     followed = shell("basin", recording, "--follow", "--patience", "0", "--window", "80", "--json")
     assert followed.code == 0, followed.err

@@ -263,3 +263,9 @@ def test_fit__sends_many_recordings_to_ensemble(shell, recording, here):
     assert outcome.code == 2
     assert "koopscope ensemble run.zarr 'my other.zarr'" in " ".join(outcome.err.split())
     assert names(here) == ["run.zarr"]
+
+
+def test_fit__the_root_of_all_folders_is_no_place_for_results(shell, recording):
+    seen = shell("fit", recording, "-o", "/")
+    assert seen.code == 2
+    assert "not results of koopscope" in seen.err

@@ -155,6 +155,19 @@ def test_read_grid__sums_beyond_all_bounds_are_refused():
         koopscope.collect(run, "weight", t2=ROWS - 1)
 
 
+@pytest.mark.parametrize("pairs", ["strided", "every"])
+def test_collect__numbers_whose_squares_are_infinite_are_refused(pairs):
+    values = np.random.default_rng(0).normal(size=(ROWS, 3)).cumsum(axis=0)
+    for scale in (1e140, 1e160):
+        run = from_arrays(np.arange(ROWS), {"a.bias": values * scale})
+        with np.errstate(over="ignore", invalid="ignore"):
+            if scale < 1e150:
+                koopscope.collect(run, "weight", t2=ROWS - 1, lag=4, pairs=pairs)
+                continue
+            with pytest.raises(NonFiniteError, match=r"a(\.bias)? holds numbers so large"):
+                koopscope.collect(run, "weight", t2=ROWS - 1, lag=4, pairs=pairs)
+
+
 @pytest.mark.parametrize("bad", [None, np.nan])
 def test_read_grid__of_arrays_that_are_cut_from_one(arrays, bad):
     """What lies beside a tensor is neither copied nor looked at."""
