@@ -281,8 +281,8 @@ def _read_every_pair(
             grid.require_finite(piece, total)
             grid.add(piece)
     found = {index: moments.finish() for pairs in sums for index, moments in pairs}
-    for index, moments in found.items():
-        if not np.isfinite(moments.grams).all():
+    for index, held in found.items():
+        if not np.isfinite(held.grams).all():
             raise too_large(blocks[index].path)
     return grid.finish(), tuple(BlockStatistics(block, found[index]) for index, block in enumerate(blocks))
 
