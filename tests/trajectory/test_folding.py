@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from koopscope.trajectory.folding import Folder
@@ -9,8 +11,10 @@ from koopscope.trajectory.folding import Folder
 
 def test_folder__an_error_is_told_once_and_the_block_tried_again():
     done, errors = [], [OSError("full"), OSError("still full")]
+    all_there = threading.Event()  # adding a block tries again too
 
     def fold(block):
+        all_there.wait(60)
         if block == 2 and errors:
             raise errors.pop(0)
         done.append(block)
@@ -18,6 +22,7 @@ def test_folder__an_error_is_told_once_and_the_block_tried_again():
     folder = Folder(fold)
     for block in (1, 2, 3):
         folder.add(block)
+    all_there.set()
     for _ in range(2):
         with pytest.raises(OSError, match="full"):
             folder.drain()
