@@ -53,7 +53,7 @@ class WindowError(InvalidDataError):
 
 
 class NonFiniteError(InvalidDataError):
-    """NaN, infinity or numbers beyond 1e150 in rows that are used; names a tensor, and the first such step."""
+    """NaN, infinity or numbers beyond 1e150 in rows that are used; names a tensor and its first such step."""
 
     code = "non-finite"
 
