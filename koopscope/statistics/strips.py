@@ -215,7 +215,8 @@ def read_strips(
     held = all(strip.flat for strip, _ in strips)
     threads = 1 if few else min(THREADS_PER_CORE * n_cores(), fitting, len(strips))
     # Enough of them to decode what they work on while it is in the cache; else the reader has others do it.
-    decoding = decoding_here if 1 < threads >= min(n_cores(), MANY_THREADS) else nullcontext
+    alone = not held and 1 < threads >= min(n_cores(), MANY_THREADS)
+    decoding = decoding_here if alone else nullcontext
 
     def read(job: tuple[Strip, Callable[[Piece], bool]]) -> Iterator[int]:
         strip, add = job
