@@ -9,12 +9,14 @@ another by stacking the two and factoring again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from koopscope.kernels.blocked_r import blocked_r, load
+from koopscope.kernels.pair_columns import pair_columns
 from koopscope.kernels.pair_triangle import pair_triangle
 from koopscope.parallel import require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
@@ -97,20 +99,23 @@ def _wide_pair_triangles(
     factors = np.zeros((n_groups, width, width))
     n_pairs = snapshots.shape[0] - 1
     at_once = max(LAPACK_ROWS, width)
+    most_rows = n_pairs if n_pairs <= at_once else width + at_once
+    spare: SimpleQueue[npt.NDArray[np.float64]] = SimpleQueue()
+    for _ in range(min(n_groups, n_cores())):  # one a thread, used again: the system clears new memory first
+        spare.put(np.empty(width * most_rows))
 
     def compress(group: int) -> None:
-        triangle = factors[group, :0]
+        triangle, memory = factors[group, :0], spare.get()
         for start in range(0, n_pairs, at_once):
             stop = min(start + at_once, n_pairs)
-            values = np.ascontiguousarray(snapshots[start : stop + 1][:, members[group]].T)
             height = triangle.shape[0]
-            stacked = np.empty((width, height + stop - start))  # column after column, as LAPACK has them
-            stacked[:, :height], stacked[0, height:] = triangle.T, 1.0
-            origin = reference[group][:, None]
-            np.subtract(values[:, :-1], origin, out=stacked[1 : d + 1, height:])
-            np.subtract(values[:, 1:], origin, out=stacked[d + 1 :, height:])
+            rows = height + stop - start
+            stacked = memory[: width * rows].reshape(width, rows)  # column after column, as LAPACK has them
+            stacked[:, :height] = triangle.T
+            pair_columns(snapshots[start : stop + 1], members[group], reference[group], stacked[:, height:])
             triangle = factors[group, : min(stacked.shape)]
             blocked_r(stacked.T, triangle)
+        spare.put(memory)
 
     load()
     with single_threaded_blas():

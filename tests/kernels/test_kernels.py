@@ -16,6 +16,7 @@ from koopscope.kernels.increment_gram import increment_gram
 from koopscope.kernels.increment_products import increment_products
 from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.mode_figures import mode_figures
+from koopscope.kernels.pair_columns import pair_columns
 from koopscope.kernels.pair_triangle import pair_triangle
 from koopscope.kernels.symmetric_product import symmetric_product
 from koopscope.kernels.trend_sums import add_to_trend
@@ -81,6 +82,17 @@ def test_pair_triangle__keeps_all_inner_products(dtype, n_snapshots, n_groups, d
         # Backward error of Householder QR is a modest multiple of eps times each column's norm.
         difference = np.abs(triangle.T @ triangle - pairs.T @ pairs)
         assert np.all(difference <= 100 * EPS * np.outer(scale, scale))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_snapshots", [2, 16, 17, 18, 50])
+def test_pair_columns__equals_twin(dtype, n_snapshots):
+    snapshots, members = walk(n_snapshots, 9, dtype), np.array([7, 2, 4])
+    first = snapshots[0][members].astype(np.float64)
+    room = np.full((7, n_snapshots + 2), 7.0)
+    pair_columns(snapshots, members, first, room[:, 3:])
+    assert np.array_equal(room[:, 3:].T, reference.pair_matrix(snapshots, members, first))
+    assert np.all(room[:, :3] == 7.0)
 
 
 @pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 1), (3, 200), (300, 7), (400, 260)])
@@ -260,7 +272,7 @@ def test_kernels__each_has_a_twin():
     twins = {
         node.name for node in ast.parse(Path(reference.__file__).read_text()).body if hasattr(node, "name")
     }
-    aliases = {"pair_triangle": "pair_matrix"}
+    aliases = {"pair_triangle": "pair_matrix", "pair_columns": "pair_matrix"}
     for path in folder.glob("*.py"):
         if path.stem not in {"__init__", "accelerate", "vectors"}:
             assert aliases.get(path.stem, path.stem) in twins, path.stem
