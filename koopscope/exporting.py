@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from importlib import import_module
 from pathlib import Path
@@ -118,6 +119,9 @@ def export(
     with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder:
         partial = Path(folder) / place.name
         write(weights, partial)
+        usual = Path(folder) / "usual"
+        usual.touch()
+        shutil.copymode(usual, partial)  # safetensors lets nobody but the owner read its files
         os.replace(partial, place)
 
 
@@ -127,7 +131,9 @@ def _check_target(path: Path, *, overwrite: bool) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}")
     if path.is_dir() or (path.exists() and not overwrite):
-        raise OutputExistsError(f"{path} is there already; choose another name, or overwrite the file")
+        raise OutputExistsError(
+            f"{path} is there already; overwrite=True (--overwrite) replaces a file, or choose another name"
+        )
 
 
 def _at_lead(forecast: xr.Dataset, lead: int | None) -> tuple[tuple[TensorSlot, ...], xr.Dataset]:

@@ -15,7 +15,7 @@ from koopscope.forecasting import check_leads, predict
 from koopscope.loss import METRIC, loss_figures
 from koopscope.metrics import Floats, error_to_evolution, moved_count, relative_l2, skill
 from koopscope.operators import baseline_displacements
-from koopscope.trajectory import tensor_names, validate
+from koopscope.trajectory import validate
 from koopscope.variables import check
 from koopscope.weight_vector import WeightVector
 
@@ -139,7 +139,7 @@ def _describe(fit: xr.DataTree, leads: npt.NDArray[np.int64], error: Floats) -> 
 
 def _require_same_tensors(weights: WeightVector, trajectory: xr.Dataset) -> None:
     names = [slot.name for slot in weights.tensors]
-    found = tensor_names(trajectory)
+    found = [slot.name for slot in WeightVector.of(trajectory).tensors]
     if names != found or any(trajectory[slot.name].shape[1:] != slot.shape for slot in weights.tensors):
         raise ResultError(
             f"the fit was made on the tensors {', '.join(names)}; the recording holds {', '.join(found)}, "

@@ -48,9 +48,13 @@ class WeightVector:
 
     @classmethod
     def of(cls, trajectory: xr.Dataset) -> WeightVector:
-        """Read the flat order off a trajectory (see `koopscope.open_trajectory`); no weight is read."""
+        """Read the flat order off a trajectory (see `koopscope.open_trajectory`); no weight is read.
+
+        Tensors without a weight, such as the kernel of a layer of width zero, have no place in it.
+        """
         tied = dict(trajectory.attrs.get("tied", {}))
-        return cls(tuple(_slot(name, trajectory.variables[name], tied) for name in tensor_names(trajectory)))
+        slots = (_slot(name, trajectory.variables[name], tied) for name in tensor_names(trajectory))
+        return cls(tuple(slot for slot in slots if slot.size))
 
     @classmethod
     def from_attrs(cls, described: Sequence[Mapping[str, Any]]) -> WeightVector:

@@ -62,7 +62,9 @@ def test_export__files_hold_the_state_dict(forecast, tmp_path, suffix):
         assert stored[name].dtype == values.dtype
         np.testing.assert_array_equal(stored[name], values)
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
-    with pytest.raises(OutputExistsError, match="is there already"):
+    (tmp_path / "any file").touch()
+    assert path.stat().st_mode == (tmp_path / "any file").stat().st_mode
+    with pytest.raises(OutputExistsError, match="--overwrite"):
         koopscope.export(forecast, path)
     koopscope.export(forecast, path, overwrite=True)
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import koopscope
-from koopscope.errors import LossError, NonFiniteError, ResultError, WindowError
+from koopscope.errors import LossError, NonFiniteError, ResultError, TrajectoryError, WindowError
 from koopscope.simulation import linear_run
+from koopscope.trajectory import from_arrays
 
 NAMES = ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
 
@@ -51,6 +52,20 @@ def test_verify__baselines_are_beside_the_fit(run, fit):
     assert verification["relative_l2"].sel(forecast="hold") == 1.0
     assert verification["layers"]["layer"].values.tolist() == ["fc1", "fc2"]
     assert verification["groups/fc1"]["relative_l2"].dims == ("group", "lead", "forecast")
+
+
+@pytest.mark.parametrize("partition", ["network", "layer", "node", "quasi-node:2", "weight"])
+def test_verify__tensors_without_weights_change_nothing(run, partition):
+    tensors = {name: run[name].to_numpy() for name in NAMES}
+    empty = {"fc0.weight": np.zeros((run.sizes["step"], 3, 0), np.float32)}
+    found = []
+    for some in (tensors, empty | tensors):
+        trajectory = from_arrays(run["step"].to_numpy(), some, layout="torch")
+        fit = koopscope.fit(trajectory, partition, t2=800, lag=10, rtol=1e-3)
+        found.append(koopscope.verify(fit, trajectory, 150)["relative_l2"].to_numpy())
+    np.testing.assert_array_equal(*found)
+    with pytest.raises(TrajectoryError, match="at least one weight, found none in 'fc0"):
+        koopscope.fit(from_arrays(run["step"].to_numpy(), empty, layout="torch"), partition)
 
 
 def test_verify__layer_and_group_figures_add_up(run, fit):

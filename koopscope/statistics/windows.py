@@ -106,12 +106,18 @@ def choose_window(
     _check_bounds(start, end, first, last)
     first_row = int(np.searchsorted(steps, start, side="left"))
     last_row = int(np.searchsorted(steps, end, side="right")) - 1
-    if last_row - first_row + 1 < 3:
+    rows = last_row - first_row + 1
+    if rows < 3:
         raise WindowError(
-            f"t1={start}..t2={end} holds {max(0, last_row - first_row + 1)} recorded snapshots, a fit needs "
+            f"t1={start}..t2={end} holds {max(0, rows)} recorded snapshots, a fit needs "
             f"at least 3; the recording has {steps.size} rows from step {first} to {last}"
         )
     spacing = _even_spacing(steps, first_row, last_row)
+    if 3 * average > rows:
+        raise WindowError(
+            f"averages of {average} rows each leave fewer than 3 snapshots of the {rows} rows in "
+            f"t1={start}..t2={end}; use --average {rows // 3} or less"
+        )
     begin, finish = int(steps[first_row]), int(steps[last_row])
     chosen = _choose_lag(lag, finish - begin, spacing, lags_per_window, average)
     window = Window(begin, finish, chosen, spacing, first_row, last_row, average)

@@ -219,6 +219,8 @@ def _tensor_problems(dataset: xr.Dataset, *, runs: bool) -> list[str]:
             problems.append(f"{name!r}: expected the leading {words}, found dims {variable.dims}")
         if "role" not in variable.attrs or "layer" not in variable.attrs:
             problems.append(f"{name!r}: expected the attrs 'role' and 'layer', found {list(variable.attrs)}")
+    if not problems and not any(all(dataset.variables[name].shape[1:]) for name in names):
+        problems.append(f"expected at least one weight, found none in {', '.join(map(repr, names[:3]))}")
     return problems
 
 

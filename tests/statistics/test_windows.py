@@ -46,6 +46,7 @@ def test_choose_window__grid_is_counted_back_from_t2():
         ({"lag": 7}, StepError, "nearest is 5"),
         ({"lag": 0}, UsageError, "positive"),
         ({"lag": 795}, WindowError, "--lag 400 or less"),
+        ({"average": 99999}, WindowError, "161 rows in t1=100..t2=900; use --average 53 or less"),
     ],
 )
 def test_choose_window__errors_say_what_is_inside(settings, error, words):
