@@ -12,7 +12,7 @@ import xarray as xr
 
 from koopscope.basin_criteria import ON_CIRCLE, Judged, is_predictable, judge_windows
 from koopscope.basin_table import GroupVerdicts, basin_table, judge_noisy, judge_quiet
-from koopscope.errors import WindowError
+from koopscope.errors import UsageError, WindowError
 from koopscope.kernels.accelerate import announce_compilation
 from koopscope.operators import Floats
 from koopscope.parallel import single_threaded_blas
@@ -159,12 +159,16 @@ def settle(steps: npt.NDArray[np.int64], window: int | None, lag: int | None) ->
     ------
     WindowError
         If the window is too short or too long.
+    UsageError
+        If the lag is not positive.
     """
     length = int(steps[-1] - steps[0]) if steps.size else 0
     spacing = int(steps[-1] - steps[-2]) if steps.size > 1 else 1
     whole = max(length // WINDOWS, 1) if window is None else int(window)
     chosen = max(1, round(whole / LAGS / spacing)) * spacing if lag is None else int(lag)
-    m = round(whole / chosen) if chosen > 0 else LAGS
+    if chosen < 1:
+        raise UsageError(f"lag must be a positive number of training steps, got {chosen}")
+    m = round(whole / chosen)
     if m < FEWEST_LAGS:
         raise WindowError(
             f"a window of {whole} steps holds {m} lags of {chosen} steps, sliding windows need at least "

@@ -136,7 +136,8 @@ def quantiles(table: xr.Dataset, at: Sequence[float] = QUANTILES) -> xr.Dataset:
     Returns
     -------
     xr.Dataset
-        The figures of ``table`` with dim ``quantile`` in place of ``run``; ``success`` is the share of runs.
+        The figures of ``table`` with dim ``quantile`` in place of ``run``; where a share falls between two
+        runs, as the median of an even number does, their mean. ``success`` is the share of runs.
 
     Raises
     ------
@@ -160,12 +161,17 @@ def quantiles(table: xr.Dataset, at: Sequence[float] = QUANTILES) -> xr.Dataset:
 
 
 def _quantile(values: xr.DataArray, at: Sequence[float]) -> xr.DataArray:
-    # Order statistics, because infinities cannot be interpolated; the median of an even number is the lower.
+    # Between two runs lies their mean, as in a median; other shares of infinities would not be numbers.
     ordered = np.sort(values.transpose("run", ...).to_numpy(), axis=0)
-    rows = [max(0, int(np.ceil(share * len(ordered))) - 1) for share in at]
+    place = np.round(np.asarray(at) * len(ordered), 9)
+    low, high = (
+        np.clip(rows, 0, len(ordered) - 1).astype(int) for rows in (np.ceil(place) - 1, np.floor(place))
+    )
     dims = ("quantile", *(dim for dim in values.dims if dim != "run"))
     coords = {name: coord for name, coord in values.coords.items() if "run" not in coord.dims}
-    return xr.DataArray(ordered[rows], {**coords, "quantile": list(at)}, dims, attrs=values.attrs)
+    return xr.DataArray(
+        (ordered[low] + ordered[high]) / 2, {**coords, "quantile": list(at)}, dims, attrs=values.attrs
+    )
 
 
 def _named(trajectories: Sequence[Run] | Mapping[str, Run]) -> dict[str, Run]:

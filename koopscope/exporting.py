@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from koopscope.errors import OutputExistsError, ResultError, UsageError
+from koopscope.errors import ResultError, UsageError
+from koopscope.targets import require_free_file
 from koopscope.weight_vector import TensorSlot, WeightVector
 
 SUFFIXES = (".npz", ".safetensors")
@@ -130,10 +131,7 @@ def _check_target(path: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{path}: expected a name that ends in {' or '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}")
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise OutputExistsError(
-            f"{path} is there already; overwrite=True (--overwrite) replaces a file, or choose another name"
-        )
+    require_free_file(path, overwrite=overwrite)
 
 
 def _at_lead(forecast: xr.Dataset, lead: int | None) -> tuple[tuple[TensorSlot, ...], xr.Dataset]:
@@ -163,7 +161,7 @@ def _finite(values: npt.NDArray[Any], slot: TensorSlot, lead: int) -> npt.NDArra
 
 def _as_numpy(values: npt.NDArray[Any], slot: TensorSlot) -> npt.NDArray[Any]:
     if slot.source_dtype != _BFLOAT16:
-        return np.ascontiguousarray(values, slot.source_dtype)
+        return np.asarray(values, slot.source_dtype, order="C")
     return np.asarray(values.astype(_library("ml_dtypes", "checkpoints").bfloat16))
 
 
@@ -189,4 +187,8 @@ def _write_npz(weights: dict[str, Any], path: Path) -> None:
 
 
 def _write_safetensors(weights: dict[str, Any], path: Path) -> None:
-    _library("safetensors.numpy", "checkpoints").save_file(weights, path, metadata={"format": "pt"})
+    writer, library = _library("safetensors.numpy", "checkpoints"), _library("safetensors", "checkpoints")
+    try:
+        writer.save_file(weights, path, metadata={"format": "pt"})
+    except library.SafetensorError as error:  # a full disk, for one
+        raise OSError(f"{path} cannot be written: {error}") from error

@@ -189,7 +189,7 @@ def follow_basin(
     >>> for windows in follow_basin("run.zarr", window=3000):  # doctest: +SKIP
     ...     print(windows["window_end"].values[-1], windows["in_basin"].values[:, -1])
     """
-    if poll < 0 or patience < 0:
+    if not (poll >= 0 and patience >= 0):  # nor are they NaN
         raise UsageError(f"poll and patience are seconds and cannot be negative, got {poll} and {patience}")
     follower: BasinFollower | None = None
     next_row, stride, chosen, last_news = 0, 1, 0, time.monotonic()

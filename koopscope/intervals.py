@@ -84,6 +84,11 @@ def bootstrap_eigenvalues(
         bounds.append(np.quantile(measure - measure.mean(axis=0), levels, axis=0, method="weibull"))
     alive = n * (1 - np.abs(ours)) >= FEWEST_LIVES
     modulus, angle = np.abs(ours) + bounds[0], np.angle(ours) + bounds[1]
+    # Of real eigenvalues conjugate resamples are as likely: their bounds are symmetric, about zero or pi.
+    real = eigenvalues.imag == 0
+    away = np.abs(np.angle(drawn[:, real] * np.sign(eigenvalues.real[real])))
+    reach = np.quantile(away, confidence, axis=0, method="weibull")
+    angle[:, real] = np.angle(eigenvalues[real]) + np.stack([-reach, reach])
     # Resamples are matched to each eigenvalue by itself; of a conjugate pair the first speaks for both.
     second = np.flatnonzero(eigenvalues.imag < 0)
     second = second[(second > 0) & (eigenvalues[second - 1].imag > 0)]

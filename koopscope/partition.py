@@ -146,6 +146,8 @@ class Partition:
         """
         if isinstance(text, Partition):
             return text
+        if not isinstance(text, str):
+            raise PartitionError(f"expected a partition or its spelling, got {text!r}; write {_SPELLING}")
         first, *rest = [part.strip() for part in text.split(",")]
         exceptions = []
         for part in rest:

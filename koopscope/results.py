@@ -15,6 +15,7 @@ from zarr.storage import MemoryStore
 
 from koopscope.errors import OutputExistsError, ResultError
 from koopscope.parallel import memory_budget
+from koopscope.targets import require_outside_stores
 from koopscope.trajectory.format import CHUNK_NAMES
 
 TREES = ("fit", "verification")
@@ -24,6 +25,7 @@ _OF_A_BLOCK = (
     *("operator", "displacement", "origin", "last", "slope", "member_index"),
     *("unit", "eigenvalue", "residual", "amplitude", "rank"),
 )
+_OF_A_FIT = ("method", "partition", "t1", "t2", "lag", "spacing", "delays", "tensors", "blocks")
 _ENCODING = {"chunk_key_encoding": CHUNK_NAMES}
 
 
@@ -64,6 +66,7 @@ def save(result: xr.DataTree | xr.Dataset, path: str | os.PathLike[str]) -> None
         )
     if target.exists() or target.is_symlink():
         raise OutputExistsError(f"{target} exists already; choose another name or remove it first")
+    require_outside_stores(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -135,6 +138,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     if kind not in TREES + TABLES:
         raise ResultError(f"{source} is a Zarr store, but no result of koopscope (no {_KIND!r} attribute)")
     if kind == "fit":
+        missing += [f"the attribute {name!r}" for name in _OF_A_FIT if name not in tree.attrs]
         names = {f"{node.path}/{name}".lstrip("/") for node in tree.subtree for name in node.data_vars}
         parts = [f"{path}/{name}" for path in tree.attrs.get("blocks", []) for name in _OF_A_BLOCK]
         missing += [part for part in parts if part not in names]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 DIVERGED = 100.0  # errors this many times the change are no forecast any more
+MOST_TIMES = 1e6  # beyond it, how much closer a forecast is counts the rounding of the recording
 ILL_CONDITIONED = 1e8  # double precision leaves such an operator less than half of its digits
 
 
@@ -24,6 +25,8 @@ def forecast_verdict(figures: Mapping[str, Any], weights: int) -> str:
     --------
     >>> forecast_verdict({"relative_l2": 0.08, "skill_linear": 0.5, "moved": 20}, 20)
     'forecast 12.5x closer than holding still'
+    >>> forecast_verdict({"relative_l2": 3e-14, "skill_linear": 0.5, "moved": 20}, 20)
+    'forecast over 1 000 000x closer than holding still'
     >>> forecast_verdict({"relative_l2": 0.5, "skill_linear": -0.03, "moved": 20}, 20)
     'no better than a straight line (skill -0.03)'
     >>> forecast_verdict({"relative_l2": 0.0, "skill_linear": 0.0, "moved": 0}, 20)
@@ -43,5 +46,7 @@ def forecast_verdict(figures: Mapping[str, Any], weights: int) -> str:
         return f"no better than a straight line (skill {skill:.2g})"
     if error == 0:
         return "exact (error 0)"
+    if error < 1 / MOST_TIMES:
+        return f"forecast over {MOST_TIMES:,.0f}x closer than holding still".replace(",", " ")
     closer = 1 / error
     return f"forecast {closer:{'.3g' if closer < 1000 else '.0f'}}x closer than holding still"

@@ -140,11 +140,18 @@ def _describe(fit: xr.DataTree, leads: npt.NDArray[np.int64], error: Floats) -> 
 def _require_same_tensors(weights: WeightVector, trajectory: xr.Dataset) -> None:
     names = [slot.name for slot in weights.tensors]
     found = [slot.name for slot in WeightVector.of(trajectory).tensors]
-    if names != found or any(trajectory[slot.name].shape[1:] != slot.shape for slot in weights.tensors):
+    if names != found:
         raise ResultError(
-            f"the fit was made on the tensors {', '.join(names)}; the recording holds {', '.join(found)}, "
-            "or others of the same names; verify with the recording that was fitted"
+            f"the fit was made on the tensors {', '.join(names)}; the recording holds {', '.join(found)}; "
+            "verify with the recording that was fitted"
         )
+    for slot in weights.tensors:
+        shape = trajectory[slot.name].shape[1:]
+        if shape != slot.shape:
+            raise ResultError(
+                f"the fit was made with {slot.name} of shape {slot.shape}, in the recording it has {shape}; "
+                "verify with the recording that was fitted"
+            )
 
 
 def _require_same_run(fit: xr.DataTree, start: Floats) -> None:

@@ -136,7 +136,7 @@ class WeightVector:
         pieces = {}
         for index, slot in enumerate(self.tensors):
             piece = flat[..., self.offsets[index] : self.offsets[index + 1]]
-            pieces[slot.name] = piece.reshape(*flat.shape[:-1], *slot.shape)
+            pieces[slot.name] = piece.reshape((*flat.shape[:-1], *slot.shape))
         return pieces
 
     def locate(self, index: int) -> tuple[str, tuple[int, ...]]:

@@ -93,9 +93,17 @@ def test_quantiles__diverged_runs_are_infinitely_wrong_and_worth_nothing(runs):
     table = koopscope.ensemble(runs, "node", t2=300, lag=10)
     table["relative_l2"][:, 0, 0] = [0.1, 0.3, np.nan, 0.2]
     table["t_eq_ratio"] = (("run", "lead"), np.array([[1.0], [0.9], [np.nan], [0.8]]))
-    spread = koopscope.quantiles(table, [0.25, 0.5, 0.75, 1.0])
+    spread = koopscope.quantiles(table, [0.2, 0.4, 0.7, 1.0])
     assert spread["relative_l2"].sel(forecast="fit", lead=100).values.tolist() == [0.1, 0.2, 0.3, np.inf]
     assert spread["t_eq_ratio"].sel(lead=100).values.tolist() == [0.0, 0.8, 0.9, 1.0]
+
+
+def test_quantiles__of_an_even_number_of_runs_lie_in_the_middle(runs):
+    table = koopscope.ensemble(runs, "node", t2=300, lag=10)
+    table["relative_l2"][:, 0, 0] = [0.1, 0.4, np.nan, 0.2]
+    spread = koopscope.quantiles(table, [0.0, 0.5, 0.6, 0.75])
+    found = spread["relative_l2"].sel(forecast="fit", lead=100).values
+    np.testing.assert_allclose(found, [0.1, 0.3, 0.4, np.inf])
 
 
 def test_ensemble__refuses_what_it_cannot_serve(runs):

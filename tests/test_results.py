@@ -75,6 +75,7 @@ def test_save__nothing_is_pickled(tmp_path):
 
 
 DAMAGE = ["missing", "empty", "array gone", "block gone", "chunk cut", "json cut", "other store"]
+DAMAGE += [f"no attribute {name}" for name in ("lag", "tensors", "blocks", "method", "t2")]
 DAMAGE += [f"no chunk of {name}" for name in ("operator", "member_index", "origin", "eigenvalue", "residual")]
 
 
@@ -91,6 +92,10 @@ def test_load__damage_is_a_result_error(damage, tmp_path):
         shutil.rmtree(place / "fc1")
     if damage.startswith("no chunk of"):
         next((place / "fc1" / damage.split()[-1]).glob("c.*")).unlink()
+    if damage.startswith("no attribute"):
+        metadata = json.loads((place / "zarr.json").read_text())
+        del metadata["attributes"][damage.split()[-1]]
+        (place / "zarr.json").write_text(json.dumps(metadata))
     if damage == "chunk cut":
         chunk = next((place / "fc1" / "operator").glob("c.*"))
         chunk.write_bytes(chunk.read_bytes()[:7])

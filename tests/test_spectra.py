@@ -85,6 +85,24 @@ def test_spectrum__intervals_of_a_conjugate_pair_mirror_each_other():
     assert float(first["growth_low"]) < np.log(0.9) < float(first["growth_high"])
 
 
+def test_spectrum__frequency_intervals_of_real_modes_lie_about_their_own():
+    """Two close decays: resamples of them are often a conjugate pair."""
+    random = np.random.default_rng(5)
+    values = np.zeros((401, 3))
+    for row in range(1, 401):
+        values[row] = values[row - 1] * [0.9, 0.88, -0.7] + random.normal(size=3)
+    run = from_arrays(np.arange(401), {"fc.weight": values.reshape(-1, 1, 3)})
+    fit = koopscope.fit(run, "network", t1=0, t2=400, lag=1)
+    table = koopscope.spectrum(fit, run)
+    real = table["eigenvalue"].values.imag == 0
+    assert real.any()
+    own, low, high = (table[name].values[real] for name in ("frequency", "frequency_low", "frequency_high"))
+    assert np.all(low <= own)
+    assert np.all(own <= high)
+    np.testing.assert_allclose(own - low, high - own, atol=1e-15)
+    assert 0.5 in own  # of the mode that flips its sign: half a cycle a step
+
+
 @pytest.mark.parametrize(
     "settings", [{"partition": "network", "delays": 3}, {"partition": "weight"}, {"method": "auto"}]
 )

@@ -54,6 +54,32 @@ def test_verify__baselines_are_beside_the_fit(run, fit):
     assert verification["groups/fc1"]["relative_l2"].dims == ("group", "lead", "forecast")
 
 
+@pytest.mark.parametrize("first", [2**53 + 30, 1_700_000_000_000_000_000])
+def test_verify__large_steps_change_nothing(run, fit, first):
+    """Steps may be nanoseconds since 1970, of which floats cannot tell neighbours apart."""
+    tensors = {name: run[name].to_numpy() for name in NAMES}
+    late = from_arrays(run["step"].to_numpy() + first, tensors, layout="torch")
+    again = koopscope.fit(late, "node", t1=first, t2=first + 800, lag=10, rtol=1e-3)
+    found, expected = koopscope.verify(again, late, 150), koopscope.verify(fit, run, 150)
+    np.testing.assert_array_equal(found["relative_l2"], expected["relative_l2"])
+
+
+def test_verify__a_tensor_that_is_a_single_number(run):
+    tensors = {name: run[name].to_numpy() for name in NAMES}
+    tensors["logit_scale"] = run["fc1.bias"].to_numpy()[:, 0]
+    trajectory = from_arrays(run["step"].to_numpy(), tensors, layout="torch")
+    fit = koopscope.fit(trajectory, "layer", t2=800, lag=10)
+    verification = koopscope.verify(fit, trajectory, 150)
+    assert verification["error"]["logit_scale"].dims == ("lead",)
+    assert koopscope.state_dict(koopscope.predict(fit, 150))["logit_scale"].shape == ()
+
+
+def test_verify__tensors_of_other_shapes_are_named(run, fit):
+    other = linear_run(n_rows=1001).isel({run["fc1.bias"].dims[1]: slice(0, 3)})
+    with pytest.raises(ResultError, match=r"fc1\.bias of shape \(4,\), in the recording it has \(3,\)"):
+        koopscope.verify(fit, other, 150)
+
+
 @pytest.mark.parametrize("partition", ["network", "layer", "node", "quasi-node:2", "weight"])
 def test_verify__tensors_without_weights_change_nothing(run, partition):
     tensors = {name: run[name].to_numpy() for name in NAMES}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter, validators
 
 import koopscope
+from koopscope.errors import UsageError
 from koopscope_cli import tables
 from koopscope_cli.options import Json, Output, RecordingOptions, TrajectoryPath
 from koopscope_cli.output_folder import PICTURES, claim_file, staged
@@ -73,6 +74,8 @@ def basin(
 ) -> None:
     """Say whether the run has settled, since when, and where to put t1 and t2."""
     if follow:
+        if output is not None:
+            raise UsageError("--follow prints lines and draws no picture: leave -o out, or --follow")
         news = koopscope.follow_basin(
             trajectory, partition, stochastic=stochastic, window=window, lag=lag, patience=patience
         )

@@ -10,7 +10,7 @@ from cyclopts import Parameter, validators
 import koopscope
 from koopscope.errors import UsageError
 from koopscope_cli import output_folder, tables
-from koopscope_cli.options import Json, Output, Overwrite
+from koopscope_cli.options import Json, Output, OverwriteFile
 from koopscope_cli.progress import at_work
 from koopscope_cli.stored_fit import load_fit
 from koopscope_cli.whole_number import Whole
@@ -41,7 +41,7 @@ def compare(
         Whole, Parameter(validator=validators.Number(gte=1), help="Relabellings of the test.")
     ] = 9999,
     output: Annotated[Output, Parameter(help="Draw the distances into this picture (png, pdf, svg).")] = None,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFile = False,
     json: Json = False,
 ) -> None:
     """Measure how far apart the spectra of stored fits are."""

@@ -16,7 +16,7 @@ from koopscope_cli.progress import at_work
 
 def convert(
     source: TrajectoryPath,
-    target: Annotated[str, Parameter(help="Store to write, here or at a URL, by custom something.zarr.")],
+    target: Annotated[str, Parameter(help="Store to write, here or at a URL, usually something.zarr.")],
     /,
     *,
     recording: RecordingOptions | None = None,

@@ -50,7 +50,11 @@ def ensemble(
     smooth: Smooth = 1,
     drop: Drop = None,
     seconds_per_step: Annotated[
-        float | None, Parameter(help="Time of one optimiser step; gives the speed-up.")
+        float | None,
+        Parameter(
+            name=["--seconds-per-step", "--step-seconds"],
+            help="Time of one optimiser step; gives the speed-up.",
+        ),
     ] = None,
     recording: RecordingOptions | None = None,
     output: Annotated[
@@ -107,10 +111,11 @@ def _describe(table: xr.Dataset, spread: xr.Dataset) -> dict[str, Any]:
         if name in last_spread
     }
     if "t_eq_ratio" in last_spread:
-        # A censored value is a lower bound, and so is every quantile at or above one.
-        bounds = last["t_eq_ratio"].values[last["t_eq_censored"].values]
-        lowest = min(bounds.tolist(), default=float("inf"))
-        figures["t_eq_ratio"]["censored"] = [value >= lowest for value in figures["t_eq_ratio"].values()]
+        # A censored value is a lower bound, and so is every quantile above the last run below them all.
+        ratios = last["t_eq_ratio"].values
+        lowest = min(ratios[last["t_eq_censored"].values].tolist(), default=float("inf"))
+        exact = max(ratios[ratios < lowest].tolist(), default=-float("inf"))
+        figures["t_eq_ratio"]["censored"] = [value > exact for value in figures["t_eq_ratio"].values()]
     return {
         **{name: table.attrs.get(name) for name in ("partition", "method", "t1", "t2", "lag", "failed")},
         "lead": lead,

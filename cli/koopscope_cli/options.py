@@ -21,6 +21,7 @@ TrajectoryPath = Annotated[
 FitPath = Annotated[Path, Parameter(help="The folder that `koopscope fit` wrote, or a fit.zarr.")]
 Json = Annotated[bool, Parameter(help="Print one JSON object on stdout, and nothing else there.")]
 Overwrite = Annotated[bool, Parameter(help="Replace what koopscope made there earlier; never anything else.")]
+OverwriteFile = Annotated[bool, Parameter(help="Replace a file that is there, whoever made it.")]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 Loss = Annotated[
     str | None,
@@ -46,9 +47,7 @@ Layout = Annotated[
     str | None,
     Parameter(help="Order of the axes, where the recording does not tell it right: torch, keras, flax, ..."),
 ]
-Run = Annotated[
-    Whole | None, Parameter(help="Number of the run, from 0, where a recording holds many [default: all].")
-]
+Run = Annotated[Whole | None, Parameter(help="Which run to take, from 0, where a recording holds many.")]
 Globs = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 
 

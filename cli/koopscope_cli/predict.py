@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 import koopscope
+from koopscope.errors import UsageError
 from koopscope_cli import output_folder, tables
-from koopscope_cli.options import Drop, FitPath, Json, Leads, Output, Overwrite
+from koopscope_cli.options import Drop, FitPath, Json, Leads, Output
 from koopscope_cli.progress import at_work
 from koopscope_cli.stored_fit import load_fit
 
@@ -34,10 +35,14 @@ def predict(
             help="Also write the weights, under the names and dtypes of training, to .npz or .safetensors."
         ),
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: Annotated[
+        bool, Parameter(help="Replace a forecast that is there, and any file that --export names.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Forecast the weights some steps after t2 and store them."""
+    if export is not None and len(lead) > 1:
+        raise UsageError(f"--export writes the weights of one lead, got {len(lead)}; give one --lead")
     with at_work():
         stored = load_fit(folder)
         wanted = output or stored.folder / output_folder.FORECAST
@@ -90,8 +95,8 @@ def _table(described: dict[str, Any]) -> Table:
     columns = {
         "tensor": "name",
         "lead": "number",
-        "change\n|w - w(0)|": "number",
-        "relative\nto |w(0)|": "number",
+        "change\n|w - start|": "number",
+        "relative\nto |start|": "number",
     }
     rows = [
         [
@@ -110,7 +115,7 @@ def _lines(described: dict[str, Any], wanted: Path) -> list[str]:
     start = (
         f"the mean of the last {described['average']} rows" if averaged else f"w(t2), t2={described['t2']}"
     )
-    lines = [f"from     w(0) is {start}; {described['method']}, partition {described['partition']}"]
+    lines = [f"start    {start}; {described['method']}, partition {described['partition']}"]
     if described["diverged"]:
         lines.append(f"diverged at lead {', '.join(map(str, described['diverged']))}: not finite there")
     if described["export"] is not None:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 import koopscope
 from koopscope_cli import output_folder, tables
 from koopscope_cli.loss_option import load_loss
-from koopscope_cli.options import FitPath, Json, Loss, Output, Overwrite
+from koopscope_cli.options import FitPath, Json, Loss, Output, OverwriteFile
 from koopscope_cli.progress import at_work
 from koopscope_cli.stored_fit import load_fit
 
@@ -31,8 +31,8 @@ def prune(
     trajectory: Annotated[
         str | None, Parameter(help="The recording, for --loss [default: where it was when it was fitted].")
     ] = None,
-    output: Annotated[Output, Parameter(help="File to write, by custom masks.npz [default: none].")] = None,
-    overwrite: Overwrite = False,
+    output: Annotated[Output, Parameter(help="File to write, usually masks.npz [default: none].")] = None,
+    overwrite: OverwriteFile = False,
     json: Json = False,
 ) -> None:
     """Mask the weights whose predicted end points are smallest."""

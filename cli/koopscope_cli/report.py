@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 import koopscope
 from koopscope_cli import output_folder, tables
-from koopscope_cli.options import FitPath, Json, Output, Overwrite
+from koopscope_cli.options import FitPath, Json, Output, OverwriteFile
 from koopscope_cli.progress import at_work
 from koopscope_cli.stored_fit import StoredFit, load_fit
 
@@ -28,7 +28,7 @@ def report(
     output: Annotated[
         Output, Parameter(help="Page to write [default: report.html beside the fit, replaced freely].")
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFile = False,
     json: Json = False,
 ) -> None:
     """Write one page of HTML about a stored fit."""

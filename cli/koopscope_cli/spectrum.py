@@ -95,7 +95,7 @@ def spectrum(
     if intervals:
         lines.append(_wrapped("bounds", f"95 %; {listed.attrs['interval_rule']}"))
     if any(hidden.values()):
-        missing = ", ".join(f"{count} of {layer}" for layer, count in hidden.items() if count)
+        missing = ", ".join(f"{count} of layer {layer}" for layer, count in hidden.items() if count)
         lines.append(f"hidden   {missing}; --top N shows more")
     columns = {**_COLUMNS, **_BOUNDS} if intervals else _COLUMNS
     tables.show(tables.table(columns, [_row(entry) for entry in shown], gap=1), *lines)

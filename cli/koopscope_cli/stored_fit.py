@@ -64,7 +64,9 @@ def load_fit(path: Path) -> StoredFit:
     fit = koopscope.load(store)
     kind = fit.attrs["koopscope_result"]
     if kind != "fit":
-        raise ResultError(f"{store} holds a {kind}, not a fit; give the folder that `koopscope fit` wrote")
+        raise ResultError(
+            f"{store} holds another result ({kind}), not a fit; give the folder that `koopscope fit` wrote"
+        )
     return StoredFit(fit, store, read_summary(store.parent) or {})
 
 

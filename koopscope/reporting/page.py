@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from koopscope.errors import OutputExistsError, ResultError, UsageError
+from koopscope.errors import ResultError, UsageError
 from koopscope.fit_tree import require_kind
 from koopscope.plots.reading import lead_position
 from koopscope.reporting.points import (
@@ -23,6 +23,7 @@ from koopscope.reporting.points import (
     weight_points,
 )
 from koopscope.summary import describe_fit, describe_verification, to_json
+from koopscope.targets import require_free_file
 from koopscope.versions import __version__
 
 _TEMPLATE = "page.html.j2"
@@ -96,13 +97,15 @@ def report(
             raise ResultError(
                 "the verification is of another fit; koopscope.verify(fit, trajectory) makes one"
             )
-    if target.is_dir() or (target.exists() and not overwrite):
-        raise OutputExistsError(f"{target} exists already; overwrite=True replaces a file, never a folder")
+    require_free_file(target, overwrite=overwrite)
     page = _render(fit, verification, basin, title)
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.partial")
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, target)
+    try:
+        beside.write_text(page, encoding="utf-8")
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
     return target
 
 

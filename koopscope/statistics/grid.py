@@ -198,9 +198,10 @@ class TrendTimes:
         """Take the last fifth of the window, or all of it where rows are averaged."""
         # Noise that calls for averaging also calls for the longest line there is.
         share = LINEAR_SHARE if window.average == 1 else 1
-        begin = window.t2 - (window.t2 - window.t1) / share
+        begin = window.t2 - (window.t2 - window.t1) // share
         first = min(int(np.searchsorted(steps, begin, side="left")), window.last_row - 1)
-        times = steps[first : window.last_row + 1].astype(np.float64)
+        # Counted from the first before they are floats, as steps may be nanoseconds since 1970.
+        times = (steps[first : window.last_row + 1] - steps[first]).astype(np.float64)
         return cls(first, times - times.mean())
 
 

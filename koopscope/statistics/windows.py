@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,12 +94,15 @@ def choose_window(
         If the bounds lie outside the recording, or hold too few snapshots.
     StepError
         If the steps inside the window are not evenly spaced.
+    UsageError
+        If a bound or the lag is no whole number, or cannot be used.
 
     Examples
     --------
     >>> choose_window(np.arange(0, 1001, 5), t1=3, lags_per_window=100)
     Window(t1=5, t2=800, lag=10, spacing=5, first_row=1, last_row=160, average=1)
     """
+    t1, t2, lag = (whole_number(name, value) for name, value in (("t1", t1), ("t2", t2), ("lag", lag)))
     if steps.size < 3:
         raise WindowError(f"the recording holds {steps.size} rows, a fit needs at least 3 snapshots")
     first, last = int(steps[0]), int(steps[-1])
@@ -129,6 +134,27 @@ def choose_window(
             + (f"use --lag {largest} or less" if largest >= average * spacing else "use a longer window")
         )
     return window
+
+
+def whole_number(name: str, value: Any) -> int | None:
+    """Take a number of training steps as an integer; None stays None.
+
+    >>> whole_number("t1", np.int32(5)), whole_number("t1", 5.0)
+    (5, 5)
+
+    Raises
+    ------
+    UsageError
+        If it is something else, or has a fraction.
+    """
+    if value is None:
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        if isinstance(value, (float, np.floating)) and float(value).is_integer():
+            return int(value)
+    raise UsageError(f"{name} must be a whole number of training steps, got {value!r}")
 
 
 def _check_bounds(start: int, end: int, first: int, last: int) -> None:

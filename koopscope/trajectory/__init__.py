@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from koopscope.trajectory.conversion import convert as convert
     from koopscope.trajectory.dataset import from_arrays as from_arrays
-    from koopscope.trajectory.dataset import metric_names as metric_names
-    from koopscope.trajectory.dataset import tensor_names as tensor_names
-    from koopscope.trajectory.dataset import validate as validate
     from koopscope.trajectory.inspection import inspect as inspect
     from koopscope.trajectory.layout import LAYOUTS as LAYOUTS
     from koopscope.trajectory.opening import open_trajectory as open_trajectory
     from koopscope.trajectory.tensor_layout import TensorLayout as TensorLayout
+    from koopscope.trajectory.validation import metric_names as metric_names
+    from koopscope.trajectory.validation import tensor_names as tensor_names
+    from koopscope.trajectory.validation import validate as validate
     from koopscope.trajectory.writer import TrajectoryWriter as TrajectoryWriter
 
 _HOMES = {
@@ -37,10 +37,10 @@ _HOMES = {
     "convert": "koopscope.trajectory.conversion",
     "from_arrays": "koopscope.trajectory.dataset",
     "inspect": "koopscope.trajectory.inspection",
-    "metric_names": "koopscope.trajectory.dataset",
+    "metric_names": "koopscope.trajectory.validation",
     "open_trajectory": "koopscope.trajectory.opening",
-    "tensor_names": "koopscope.trajectory.dataset",
-    "validate": "koopscope.trajectory.dataset",
+    "tensor_names": "koopscope.trajectory.validation",
+    "validate": "koopscope.trajectory.validation",
 }
 
 __all__ = sorted(_HOMES)

@@ -27,7 +27,10 @@ from koopscope.trajectory.safetensors_file import read_safetensors
 from koopscope.trajectory.selection import Selection
 from koopscope.trajectory.torch_file import to_safetensors
 
-_NAME = re.compile(r"(?:.*?[_.-])?(\d{1,18})\.(safetensors|npz|pt)")
+_NAME = re.compile(r"(?:.*?[_.-])?(\d+)\.(safetensors|npz|pt)")
+
+
+_MOST_DIGITS = 18  # of which every number fits into 64 bits
 
 
 def checkpoint_files(folder: Path) -> dict[int, Path]:
@@ -40,7 +43,7 @@ def checkpoint_files(folder: Path) -> dict[int, Path]:
     TrajectoryError
         Where kinds of files are mixed, or a file lies outside the folder.
     StepError
-        Where two files are of one step.
+        Where two files are of one step, or the number of one is too large.
     """
     found: dict[int, Path] = {}
     for child in sorted(folder.iterdir()):
@@ -50,6 +53,10 @@ def checkpoint_files(folder: Path) -> dict[int, Path]:
         if not child.is_file() or not child.resolve().is_relative_to(folder.resolve()):
             raise TrajectoryError(
                 f"{child}: expected a file in this folder, found a link out of it or no file; copy it here"
+            )
+        if len(match[1]) > _MOST_DIGITS:
+            raise StepError(
+                f"{child}: expected a step of at most {_MOST_DIGITS} digits; move the file elsewhere"
             )
         step = int(match[1])
         if step in found:

@@ -13,11 +13,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from koopscope.errors import OutputExistsError, TrajectoryError
-from koopscope.trajectory.dataset import metric_names, tensor_names
+from koopscope.errors import OutputExistsError, TrajectoryError, UsageError
+from koopscope.targets import require_outside_stores
 from koopscope.trajectory.opening import open_trajectory
 from koopscope.trajectory.place import is_url
 from koopscope.trajectory.tensor_layout import TensorLayout
+from koopscope.trajectory.validation import metric_names, tensor_names
 from koopscope.trajectory.writer import TrajectoryWriter
 
 _BLOCK_BYTES = 64 * 2**20
@@ -44,7 +45,7 @@ def convert(
     src
         What `open_trajectory` opens.
     dst
-        Directory to create, by custom ``something.zarr``, or a URL.
+        Directory to create, usually ``something.zarr``, or a URL.
     layout, include, exclude, run
         As for `open_trajectory`.
     overwrite
@@ -77,6 +78,8 @@ def convert(
         return dst
     target = Path(dst)
     _check_target(target, overwrite=overwrite)
+    if (include or exclude or run is not None) and Path(src).resolve() == target.resolve():
+        raise UsageError(f"{src}: what is left out would be lost; choose another place for the copy")
     trajectory = _opened(src, layout=layout, include=include, exclude=exclude, run=run)
     fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.new")
     try:
@@ -84,6 +87,7 @@ def convert(
         _replace(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+        fresh.with_name(f"{fresh.name}.lock").unlink(missing_ok=True)
     return target
 
 
@@ -95,10 +99,13 @@ def _opened(src: str | Path, **opening: Any) -> xr.Dataset:
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
+    require_outside_stores(target)
     if not target.exists():
         return
     if not overwrite:
-        raise OutputExistsError(f"{target} exists; choose another path, or say overwrite=True to replace it")
+        raise OutputExistsError(
+            f"{target} exists; choose another path, or overwrite=True (--overwrite) replaces it"
+        )
     try:
         open_trajectory(target)
     except TrajectoryError as error:

@@ -213,6 +213,8 @@ def _whole(steps: h5py.Dataset, rows: int, path: Path) -> NDArray[np.int64]:
     values = _values(steps, rows, path)
     if not np.array_equal(values, np.round(values)):
         raise StepError(f"{path}: expected whole numbers in {steps.name!r}, found {values.dtype}")
+    if values.size and not -(2.0**63) <= values.min() <= values.max() < 2.0**63:
+        raise StepError(f"{path}: expected steps below 2^63 in {steps.name!r}, found {values.max()}")
     return values.astype(np.int64)
 
 

@@ -29,7 +29,7 @@ class Hdf5TrajectoryWriter:
     Parameters
     ----------
     path
-        File to create, by custom ``something.h5``. It appears with the first block.
+        File to create, usually ``something.h5``. It appears with the first block.
     layout
         Order of the axes: one of `koopscope.trajectory.LAYOUTS`; ``None`` infers it from names and shapes.
     framework

@@ -11,9 +11,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from koopscope.errors import UsageError
-from koopscope.trajectory.dataset import metric_names, tensor_names, validate
 from koopscope.trajectory.lints import lint
 from koopscope.trajectory.opening import open_trajectory
+from koopscope.trajectory.validation import metric_names, tensor_names, validate
 
 
 def inspect(

@@ -11,9 +11,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from koopscope.errors import TrajectoryError
-from koopscope.trajectory.dataset import tensor_names
+from koopscope.trajectory.validation import tensor_names
 
-# A row is read with its whole chunk: by custom 64 rows.
+# A row is read with its whole chunk: usually 64 rows.
 _ROWS_A_CHUNK = 64
 _READ_BYTES = 512 * 2**20
 # Increments of fewer units in the last place than this are mostly rounding.

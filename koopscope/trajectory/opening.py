@@ -9,11 +9,11 @@ import h5py
 import xarray as xr
 
 from koopscope.errors import TrajectoryError, UsageError
-from koopscope.trajectory.dataset import tensor_names, validate
 from koopscope.trajectory.layout import LAYOUTS
 from koopscope.trajectory.place import is_url
 from koopscope.trajectory.remote import read_url
 from koopscope.trajectory.selection import Selection
+from koopscope.trajectory.validation import tensor_names, validate
 from koopscope.trajectory.zarr_reader import read_zarr
 
 _EXPECTED = (

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from koopscope.errors import TrajectoryError
 from koopscope.trajectory.chunks import ChunkError, swapped
 from koopscope.trajectory.columns import ColumnReader
-from koopscope.trajectory.dataset import metric_names, tensor_names
 from koopscope.trajectory.lazy import lazily
 from koopscope.trajectory.place import Place, PlaceFetch
 from koopscope.trajectory.selection import Selection
+from koopscope.trajectory.validation import metric_names, tensor_names
 from koopscope.trajectory.zarr_metadata import StoredArray
 from koopscope.trajectory.zarr_reader import read_zarr
 

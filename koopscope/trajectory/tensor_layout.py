@@ -54,6 +54,8 @@ class TensorLayout:
             raise UsageError(
                 f"tensors[{name!r}]: role: expected one of {', '.join(ROLES)}, got {self.role!r}"
             )
+        if self.layer is not None and not {"", ".", ".."}.isdisjoint(self.layer.split("/")):
+            raise UsageError(f"tensors[{name!r}]: layer: expected a name, got {self.layer!r}")
         axes = [*(self.output_axes or ()), *(self.input_axes or ())]
         if len(set(axes)) < len(axes) or not all(0 <= axis < len(shape) for axis in axes):
             raise UsageError(

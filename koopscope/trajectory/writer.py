@@ -34,7 +34,7 @@ class TrajectoryWriter:
     Parameters
     ----------
     path
-        Directory to create, by custom ``something.zarr``, or a URL such as ``s3://bucket/run.zarr``. It
+        Directory to create, usually ``something.zarr``, or a URL such as ``s3://bucket/run.zarr``. It
         appears with the first row.
     layout
         Order of the axes: one of `koopscope.trajectory.LAYOUTS`; ``None`` infers it from names and shapes.

@@ -56,5 +56,15 @@ def test_basin__follow_prints_a_line_a_look(shell, recording):
     assert "in a basin" in shell("basin", recording, "--follow", "--patience", "0", "--window", "80").out
 
 
+def test_basin__follow_settings_that_cannot_be(shell, recording):
+    for words, told in (
+        (("--lag", "0"), "positive number"),
+        (("--patience", "nan"), "cannot be negative"),
+        (("-o", "a.png"), "leave -o out"),
+    ):
+        outcome = shell("basin", recording, "--follow", *words)
+        assert (outcome.code, told in outcome.err) == (2, True)
+
+
 def test_basin__windows_that_cannot_be(shell, recording):
     assert shell("basin", recording, "--window", "4000").code == 3

@@ -18,6 +18,7 @@ FIGURES = {"relative_l2": 0.08, "skill_linear": 0.5, "moved": 20}
     [
         ({}, "12.5x closer"),
         ({"relative_l2": 1e-4}, "10000x closer"),
+        ({"relative_l2": 1e-12}, "forecast over 1 000 000x closer"),
         ({"skill_linear": -0.03}, "no better than a straight line (skill -0.03)"),
         ({"relative_l2": 1.5}, "worse than holding still (error 1.5 times"),
         ({"relative_l2": 1e7}, "diverged (error 1e+07 times"),

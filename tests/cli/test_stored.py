@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,7 +140,7 @@ def test_spectrum__json_holds_every_eigenvalue(shell, folder):
 def test_spectrum__top_says_what_it_hides(shell, folder):
     outcome = shell("spectrum", "run.koop", "--top", "2")
     assert outcome.code == 0
-    assert " of fc1" in outcome.out
+    assert " of layer fc1" in outcome.out
     assert sum(line.startswith(" fc1") for line in outcome.out.splitlines()) == 2
     assert max(map(len, outcome.out.splitlines())) <= 100
     found = shell("spectrum", "run.koop", "--top", "2", "--json").json
@@ -179,8 +181,33 @@ def test_predict__exports_weights_under_their_own_names(shell, recording):
     with np.load("weights.npz") as stored:
         np.testing.assert_array_equal(stored["fc1.weight"], forecast["fc1.weight"].values[0])
     refused = shell("predict", "run.koop", "--lead", 50, "--export", "weights.npz")
-    assert (refused.code, "is there already" in refused.err) == (2, True)
+    assert (refused.code, "--overwrite" in refused.err) == (2, True)
     assert shell("predict", "run.koop", "--lead", 60, "--export", "weights.npz", "--overwrite").code == 0
+
+
+def test_predict__exports_one_lead_alone(shell, recording):
+    assert shell("fit", "run.zarr", "--t2", 300, "--lag", 10).code == 0
+    refused = shell("predict", "run.koop", "--lead", 50, 60, "--export", "weights.npz")
+    assert (refused.code, "give one --lead" in refused.err) == (2, True)
+
+
+def test_outputs__inside_a_recording_or_over_a_pipe_are_refused(shell, recording):
+    assert shell("fit", "run.zarr", "--t2", 300, "--lag", 10).code == 0
+    os.mkfifo("pipe.npz")
+    for words in (
+        ("predict", "run.koop", "--lead", 50, "-o", "run.zarr/forecast.zarr"),
+        ("prune", "run.koop", "--fraction", 0.5, "-o", "run.zarr/masks.npz"),
+        ("basin", "run.zarr", "-o", "run.zarr/basin.png"),
+        ("convert", "run.zarr", "run.zarr/copy.zarr"),
+        ("ensemble", "run.zarr", "-o", "run.zarr/table.zarr"),
+        ("convert", "run.zarr", "run.zarr", "--overwrite", "--exclude", "fc1.bias"),
+        ("prune", "run.koop", "--fraction", 0.5, "-o", "pipe.npz", "--overwrite"),
+        ("predict", "run.koop", "--lead", 50, "--export", "pipe.npz", "--overwrite"),
+    ):
+        assert shell(*words).code == 2, words
+    assert Path("pipe.npz").is_fifo()
+    assert set(koopscope.open_trajectory("run.zarr")) == set(koopscope.open_trajectory(recording))
+    assert not [path for path in Path("run.zarr").iterdir() if path.name.startswith(".")]
 
 
 def test_verify__filtered_forecast_has_a_line_of_its_own(shell, recording, loss_file):

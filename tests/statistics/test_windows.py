@@ -46,6 +46,9 @@ def test_choose_window__grid_is_counted_back_from_t2():
         ({"lag": 7}, StepError, "nearest is 5"),
         ({"lag": 0}, UsageError, "positive"),
         ({"lag": 795}, WindowError, "--lag 400 or less"),
+        ({"t1": 101.5}, UsageError, "t1 must be a whole number"),
+        ({"lag": float("nan")}, UsageError, "lag must be a whole number"),
+        ({"t2": "x"}, UsageError, "t2 must be a whole number"),
         ({"average": 99999}, WindowError, "161 rows in t1=100..t2=900; use --average 53 or less"),
     ],
 )

@@ -152,6 +152,10 @@ def test_read_checkpoints__names_of_files(tmp_path):
     write(tmp_path, "npz", 7, weights(7), name="step_0{}")
     with pytest.raises(StepError, match="both of step 7"):
         open_trajectory(tmp_path)
+    write(tmp_path, "npz", 7, weights(7), name="step_" + 20 * "9")
+    (tmp_path / "step_07.npz").unlink()
+    with pytest.raises(StepError, match="at most 18 digits"):
+        open_trajectory(tmp_path)
 
 
 def test_read_checkpoints__mixed_kinds(tmp_path):

@@ -58,6 +58,7 @@ def test_from_arrays__tensor_named_as_the_dim_of_another():
         ([0, 3, 2, 1], StepError, r"3 followed by 2 at rows 1 and 2 \(2 such places\)"),
         ([0.0, 1.0, 2.0, 3.0], StepError, "expected integer steps"),
         ([[0, 1, 2, 3]], StepError, "expected integer steps"),
+        (np.arange(4, dtype=np.uint64) + 2**63, StepError, r"below 2\^63"),
     ],
 )
 def test_from_arrays__wrong_steps(steps, error, words):
@@ -92,6 +93,24 @@ def test_validate__hand_made_dataset_names_the_way_in():
     assert "koopscope_kind" in message
     assert "leading dim 'step'" in message
     assert "coord 'step'" in message
+
+
+@pytest.mark.parametrize(
+    ("attrs", "words"),
+    [
+        ({"layer": ".."}, "a layer with a name"),
+        ({"layer": ""}, "a layer with a name"),
+        ({"layer": "a//b"}, "a layer with a name"),
+        ({"output_axes": [0, 0]}, "different output_axes below 2"),
+        ({"output_axes": [2]}, "different output_axes below 2"),
+        ({"output_blocks": 0}, "output_blocks of 1 or more"),
+    ],
+)
+def test_validate__attributes_that_no_partition_can_follow(attrs, words):
+    trajectory = from_arrays([1, 2, 4, 8], two_layers())
+    trajectory["fc1.weight"].attrs |= attrs
+    with pytest.raises(TrajectoryError, match=words):
+        validate(trajectory)
 
 
 def test_validate__other_objects():

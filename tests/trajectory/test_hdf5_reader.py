@@ -118,6 +118,7 @@ def test_read_hdf5__tied_and_looping_links_count_once(path):
         ({"rate": 0.1}, TrajectoryError, "found a single value"),
         ({"x": np.zeros((ROWS,) + (1,) * 8)}, TrajectoryError, "at most 8 dimensions"),
         ({"step": np.arange(ROWS) / 2}, StepError, "whole numbers"),
+        ({"step": np.arange(ROWS, dtype=np.uint64) + 2**63}, StepError, r"below 2\^63"),
         ({"step": np.arange(ROWS)[::-1]}, StepError, "strictly increasing"),
         ({"n" * 300: np.zeros((ROWS, 2))}, TrajectoryError, "at most 200 characters"),
     ],
