@@ -181,7 +181,7 @@ def _verdict(group: dict[str, Any]) -> str:
 
 def _lines(figures: dict[str, Any], top: int) -> list[str]:
     found, kind = figures["suggested"], "stochastic" if figures["stochastic"] else "deterministic"
-    reach = f"jump up to {found['T']} steps" if found["T"] else "no jump stays within a tenth of what moves"
+    reach = f"--lead up to {found['T']}" if found["T"] else "no lead stays within a tenth of what moves"
     lines = [
         f"run      {kind}: {figures['stochastic_rule']}",
         f"windows  {figures['windows']} of {figures['window']} steps, lag {figures['lag']}; shares above",

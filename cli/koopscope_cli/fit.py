@@ -112,10 +112,7 @@ def _draw(axes: Any, path: Path) -> None:
 def _lines(described: dict[str, Any], wanted: Path) -> list[str]:
     lines = [
         f"window   steps {described['t1']} to {described['t2']}, recorded every {described['spacing']}",
-        f"method   {described['method']}, partition {described['partition']}, lag {described['lag']} steps"
-        + (f", {described['delays']} delays" if described["delays"] > 1 else "")
-        + (f", means of {described['average']} rows" if described["average"] > 1 else "")
-        + (f", rtol {described['rtol']:g}" if described["rtol"] else ""),
+        f"method   {_method(described)}",
     ]
     if described["method"] == "paper":
         lines.append(f"operator {verdicts.conditioning_verdict(described['ill_conditioned_share'])}")
@@ -131,3 +128,17 @@ def _lines(described: dict[str, Any], wanted: Path) -> list[str]:
         "verification and pictures the rest)"
     )
     return [*lines, f"written  {wanted}"]
+
+
+def _method(described: dict[str, Any]) -> str:
+    """Say how operators were fitted; the fits of a mean have delays and tolerances of their own."""
+    text = f"partition {described['partition']}, lag {described['lag']} steps"
+    race = described["backtest"]
+    if race is not None and race["fits"] > 1:
+        return f"auto, the mean of {race['fits']} fits, {text}"
+    return (
+        f"{described['method']}, {text}"
+        + (f", {described['delays']} delays" if described["delays"] > 1 else "")
+        + (f", means of {described['average']} rows" if described["average"] > 1 else "")
+        + (f", rtol {described['rtol']:g}" if described["rtol"] else "")
+    )

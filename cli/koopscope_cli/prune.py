@@ -10,7 +10,7 @@ from cyclopts import Parameter
 import koopscope
 from koopscope_cli import output_folder, tables
 from koopscope_cli.loss_option import load_loss
-from koopscope_cli.options import FitPath, Json, Loss, Output, OverwriteFile
+from koopscope_cli.options import FitPath, Json, Output, OverwriteFile
 from koopscope_cli.progress import at_work
 from koopscope_cli.stored_fit import load_fit
 
@@ -27,7 +27,13 @@ def prune(
         Literal["network", "layer"], Parameter(help="Rank all weights together, or each layer's alone.")
     ] = "network",
     biases: Annotated[bool, Parameter(help="Let biases and norms lose weights too.")] = False,
-    loss: Loss = None,
+    loss: Annotated[
+        str | None,
+        Parameter(
+            help="Loss of a mapping of tensor names to arrays, as module:function or "
+            "path/to/file.py:function. Runs that code. Adds the loss at t2 and with the weights removed."
+        ),
+    ] = None,
     trajectory: Annotated[
         str | None, Parameter(help="The recording, for --loss [default: where it was when it was fitted].")
     ] = None,
@@ -93,7 +99,7 @@ def _counts(masks: xr.Dataset) -> list[dict[str, Any]]:
 def _lines(described: dict[str, Any], output: Path | None) -> list[str]:
     lines = [
         f"removed  {described['removed']} of {described['weights']} weights, "
-        f"{described['common']} of them by both"
+        f"{described['common']} of them by both" + ("" if described["biases"] else "; biases and norms stay")
     ]
     if "loss_at_t2" in described:
         pruned = described["loss_pruned"]

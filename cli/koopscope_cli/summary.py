@@ -48,6 +48,7 @@ def backtest_figures(race: xr.Dataset) -> dict[str, Any]:
     """Summarise a backtest: what it chose, the error it predicts by lead, and the horizon."""
     return {
         "chosen": dict(race.attrs["chosen"]),
+        "fits": len(race.attrs["members"]),
         "leads": race["lead"].values.tolist(),
         "predicted_error": race["predicted_error"].values.tolist(),
         "error_bound": race["error_bound"].values.tolist(),

@@ -76,7 +76,12 @@ def plot_basin(result: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         strip.tick_params(labelbottom=False)
         lowest = axes.inset_axes(_BELOW)
         _loss(lowest, result, span)
-    style.label_steps(lowest)
+    for panel in (axes, strip, lowest):  # the same ticks, so that steps can be read downwards
+        style.label_steps(panel)
+    for panel in (axes, strip) if lowest is not strip else (axes,):
+        panel.set_xlabel("")
+    if result.sizes["group"] > 1:
+        handles.append(style.remark("below: the darker,\nthe more groups"))
     handles += _entry([axes, lowest], result)
     style.legend_beside(axes, handles)
     style.title(axes, *_title(result))
@@ -158,6 +163,9 @@ def _radius(ax: Axes, result: xr.Dataset, ends: npt.NDArray[Any]) -> list[Artist
     low = float(np.quantile(radius, 0.01))
     margin = 0.08 * max(top - low, 1 / m)
     ax.set_ylim(min(low, 1 - 1 / m) - margin, top + margin)
+    above = int(np.count_nonzero(radius > top + margin))
+    if above:
+        limits.append(style.remark(f"{above} above the view"))
     if radius.shape[0] <= FEW:
         colours = style.LayerColours.of(map(str, result["layer"].to_numpy()))
         for values, layer in zip(radius, result["layer"].to_numpy(), strict=True):

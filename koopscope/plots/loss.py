@@ -14,6 +14,7 @@ from koopscope.plots.reading import Floats
 
 _KNOWN = ("recorded_loss", "loss_at_t2", "loss_true")
 _CEILING = 1e3  # a forecast's loss beyond this multiple of the others is drawn at the border
+_PLACE = (0.13, 0.12, 0.55, 0.76)  # room on the right for the legend
 _MOSTLY = 0.99
 _LOG_FROM = 5.0  # ratio of largest to smallest loss from which a logarithmic axis reads better
 
@@ -64,13 +65,14 @@ def plot_loss(verification: xr.DataTree, *, ax: Axes | None = None) -> Axes:
     figures = verification["loss"].to_dataset()
     figures = figures.isel(lead=np.argsort(figures["lead"].to_numpy(), kind="stable"))
     t2 = int(verification.attrs["t2"])
-    axes = style.axes_for(ax)
+    axes = style.axes_for(ax, place=_PLACE)
     _draw(axes, figures, t2)
     _scale(axes, figures)
-    _draw_saving(axes, figures.isel(lead=-1), t2)
+    saving = _draw_saving(axes, figures.isel(lead=-1), t2)
     style.label_steps(axes)
     axes.set_ylabel("loss")
-    axes.legend(loc="lower left", fontsize=style.SMALL, framealpha=0.9)
+    handles = axes.get_legend_handles_labels()[0]
+    style.legend_beside(axes, [*handles, *map(style.remark, saving)])
     success = np.count_nonzero(figures["success"].to_numpy())
     partition, method = style.shortened(str(verification.attrs["partition"])), verification.attrs["method"]
     style.title(
@@ -122,7 +124,7 @@ def _draw_forecast(ax: Axes, figures: xr.Dataset, steps: npt.NDArray[np.int64]) 
     )
     beyond = np.isfinite(forecast) & ~seen
     if beyond.any():
-        label = f"forecast beyond the view, largest {forecast[beyond].max():.3g}"
+        label = f"forecast beyond the\nview, largest {forecast[beyond].max():.3g}"
         edge = np.full(np.count_nonzero(beyond), 0.97)
         ax.plot(steps[beyond], edge, "^", color=orange, transform=ax.get_xaxis_transform(), label=label)
     diverged = np.count_nonzero(~np.isfinite(forecast))
@@ -147,20 +149,17 @@ def _scale(ax: Axes, figures: xr.Dataset) -> None:
         ax.ticklabel_format(axis="y", useOffset=False)
 
 
-def _draw_saving(ax: Axes, figures: xr.Dataset, t2: int) -> None:
-    """Draw T_eq of one lead, and say it in words."""
-    height = float(figures["loss_forecast"])
+def _draw_saving(ax: Axes, figures: xr.Dataset, t2: int) -> list[str]:
+    """Draw T_eq of one lead, and give it in words."""
+    height, lead = float(figures["loss_forecast"]), int(figures["lead"])
     if not np.isfinite(height):
-        return
+        return []
     if "t_eq" not in figures:
-        _say(ax, "the recording holds no loss:\nT_eq unknown")
-        return
+        return ["the recording holds\nno loss: T_eq unknown"]
     saved, ratio = int(figures["t_eq"]), float(figures["t_eq_ratio"])
     if not figures["success"]:
-        _say(ax, "forecast is above the loss at t2:\nno step saved")
-        return
-    bound = "≥ " if figures["t_eq_censored"] else ""
-    where = "not reached by the optimiser within" if bound else "reached by the optimiser after"
+        return [f"at lead {lead} above\nthe loss at t2:\nno step saved"]
+    bound = bool(figures["t_eq_censored"])
     style_of_arrow = {
         "arrowstyle": "->",
         "color": style.PALETTE[3],
@@ -169,20 +168,6 @@ def _draw_saving(ax: Axes, figures: xr.Dataset, t2: int) -> None:
         "shrinkB": 0,
     }
     ax.annotate("", xy=(t2 + saved, height), xytext=(t2, height), arrowprops=style_of_arrow)
-    relation = "≥" if bound else "="
-    _say(ax, f"forecast's loss {where}\n{style.counted(saved, 'step')}: T_eq/T {relation} {ratio:.2f}")
-
-
-def _say(ax: Axes, text: str) -> None:
-    box = {"boxstyle": "round", "facecolor": "white", "edgecolor": style.GREY, "alpha": 0.9}
-    ax.text(
-        0.98,
-        0.96,
-        text,
-        transform=ax.transAxes,
-        ha="right",
-        va="top",
-        fontsize=style.SMALL,
-        bbox=box,
-        zorder=10,
-    )
+    reached = "not reached by the\noptimiser within" if bound else "reached by the\noptimiser after"
+    steps, relation = style.counted(saved, "step"), "≥" if bound else "="
+    return [f"at lead {lead} a loss\n{reached}\n{steps}: T_eq/T {relation} {ratio:.2f}"]
