@@ -18,6 +18,7 @@ from koopscope.progress import Listener, listener
 from koopscope.race import Race, run_race
 from koopscope.statistics import IncrementGrams, Statistics, collect, gram_about_last
 from koopscope.variables import check
+from koopscope.whole_numbers import whole_number
 
 LEAD_SHARES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # of the largest lead
 LARGEST_LEAD = 4  # a quarter of the window: beyond it too little is left to fit the earliest origins on
@@ -100,6 +101,7 @@ def backtest(
     ('affine', 200)
     """
     tell = listener(progress)
+    lead = whole_number("lead", lead)
     _require_sense(lead, tolerance)
     if isinstance(trajectory, Statistics):
         statistics = trajectory

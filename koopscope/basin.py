@@ -12,7 +12,7 @@ import xarray as xr
 
 from koopscope.basin_criteria import ON_CIRCLE, Judged, is_predictable, judge_windows
 from koopscope.basin_table import GroupVerdicts, basin_table, judge_noisy, judge_quiet
-from koopscope.errors import UsageError, WindowError
+from koopscope.errors import NonFiniteError, StepError, UsageError, WindowError
 from koopscope.kernels.accelerate import announce_compilation
 from koopscope.operators import Floats
 from koopscope.parallel import single_threaded_blas
@@ -25,6 +25,7 @@ from koopscope.suggestions import suggest
 from koopscope.trajectory import validate
 from koopscope.variables import check
 from koopscope.weight_vector import WeightVector
+from koopscope.whole_numbers import whole_number
 from koopscope.window_fits import WindowFits
 
 WINDOWS = 5  # that fit into a recording, one after another
@@ -104,6 +105,7 @@ def find_basin(
     (True, False)
     """
     tell = listener(progress)
+    window, lag = whole_number("window", window), whole_number("lag", lag)
     if isinstance(trajectory, Statistics):
         grid, blocks = trajectory.grid, [block.block for block in trajectory.blocks]
         spelling, source = trajectory.partition, trajectory.source
@@ -192,8 +194,12 @@ def _read(
             f"a window of {whole_window} steps does not fit into the recording's {length}; use --window "
             f"{max(length // WINDOWS, 1)}"
         )
-    whole = choose_window(steps, t1=int(steps[0]), t2=int(steps[-1]), lag=chosen, min_snapshots=m + 1)
-    return read_grid(trajectory, weights, whole, tell), m
+    try:
+        whole = choose_window(steps, t1=int(steps[0]), t2=int(steps[-1]), lag=chosen, min_snapshots=m + 1)
+        return read_grid(trajectory, weights, whole, tell), m
+    except (StepError, NonFiniteError) as error:
+        hint = "fits take bounds, basins all rows: select some with trajectory.sel(step=slice(t1, t2))"
+        raise type(error)(f"{error}; {hint}") from error
 
 
 def _lags_of(grid: Grid, window: int | None) -> int:

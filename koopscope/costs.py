@@ -77,8 +77,8 @@ def inspect(
     -------
     xarray.Dataset
         Dim ``tensor``, with ``shape``, ``dtype``, ``size``, ``layer``, ``role`` and ``units``; attrs with
-        steps, bytes, layout and its evidence, and ``lints``, what is odd; ``costs``, one mapping a ``partition``
-        that the layout allows, with ``groups``, ``largest_group`` (weights), ``fit_flops``,
+        steps, bytes, layout and its evidence, ``lints`` (what is odd), and ``costs``: one mapping a
+        ``partition`` that the layout allows, with ``groups``, ``largest_group`` (weights), ``fit_flops``,
         ``fit_memory_bytes``, ``fit_seconds`` (with reading), ``step_flops`` (one lag of the operators),
         ``jump_flops`` (one forecast over ``lead`` steps), ``forecast_seconds``, and ``cheaper``: fit and
         forecast take less time than ``lead`` steps of training; ``lead`` (a quarter of the window);

@@ -22,6 +22,7 @@ from koopscope.statistics import Statistics, collect
 from koopscope.statistics.collecting import AUTO, EVERY, BlockStatistics, collect_block
 from koopscope.variables import check
 from koopscope.versions import versions
+from koopscope.whole_numbers import whole_number
 
 RTOL = 1e-5
 RTOL_DELAYS = 1e-6  # stacked states repeat each other, so their small directions still carry motion
@@ -126,6 +127,7 @@ def fit(
     4
     """
     tell = listener(progress)
+    rank, lead = whole_number("rank", rank), whole_number("lead", lead)
     _check_truncation(method, rtol, rank)
     if stabilise and method == AUTO:
         raise UsageError("method='auto' chooses among fits by their forecasts already; leave stabilise out")
@@ -219,7 +221,9 @@ def _choose_damping(statistics: Statistics, settings: dict[str, Any]) -> float:
 
 def _check_truncation(method: str, rtol: float | None, rank: int | None) -> None:
     if rtol is not None and not 0 <= rtol < 1:
-        raise UsageError(f"rtol must lie in [0, 1), got {rtol}; it is relative to the largest singular value")
+        raise UsageError(
+            f"rtol must lie in [0, 1), got {rtol!r}; it is relative to the largest singular value"
+        )
     if rank is not None and rank < 1:
         raise UsageError(f"rank must be at least 1, got {rank}")
     if rank is not None and method in ("paper", AUTO):

@@ -16,6 +16,7 @@ from koopscope.progress import Listener, listener
 from koopscope.reduced_states import fitted_grid, reduced_states
 from koopscope.statistics import Statistics
 from koopscope.variables import check
+from koopscope.whole_numbers import whole_number
 
 _BOUNDS = ("growth_low", "growth_high", "frequency_low", "frequency_high")
 INTERVAL_RULE = (
@@ -124,6 +125,8 @@ def spectrum(
     if trajectory is not None:
         if not 0 < confidence < 1:
             raise UsageError(f"confidence must lie between 0 and 1, got {confidence}")
+        if whole_number("seed", seed) < 0:
+            raise UsageError(f"seed must not be negative, got {seed}")
         columns |= _intervals(fit, trajectory, joined, confidence, seed, listener(progress))
         attrs |= {"confidence": confidence, "interval_rule": INTERVAL_RULE}
     table = xr.Dataset({name: ("eigenvalue", values) for name, values in columns.items()}, coords, attrs)

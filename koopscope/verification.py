@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from koopscope.errors import NonFiniteError, ResultError, WindowError
+from koopscope.errors import NonFiniteError, ResultError, UsageError, WindowError
 from koopscope.fit_tree import fitted_blocks, fitted_weights, require_kind
 from koopscope.forecasting import check_leads, predict
 from koopscope.loss import METRIC, loss_figures
@@ -89,6 +89,8 @@ def verify(
     """
     require_kind(fit, "fit")
     validate(trajectory)
+    if loss is None and (metric, smooth) != ("loss", 1):
+        raise UsageError("metric and smooth are about the loss: give loss=, a callable, or leave them out")
     weights = fitted_weights(fit)
     _require_same_tensors(weights, trajectory)
     t2 = int(fit.attrs["t2"])

@@ -22,6 +22,7 @@ ORDER = [
     "versions",
     "errors",
     "targets",
+    "whole_numbers",
     "verdicts",
     "summary",
     "variables",

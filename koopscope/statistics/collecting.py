@@ -27,6 +27,7 @@ from koopscope.statistics.windows import Window, choose_window
 from koopscope.threads import limited_threads
 from koopscope.trajectory import validate
 from koopscope.weight_vector import WeightVector
+from koopscope.whole_numbers import whole_number
 
 # Default number of lags in a window, by method: one recorded spacing for the source's own; for centred
 # fits a hundred, since at one step eigenvalues all read .9999; for a race the finest of its lags.
@@ -159,6 +160,7 @@ def collect(
     ['fc1', 'fc2']
     """
     tell = listener(progress)
+    delays, average = whole_number("delays", delays), whole_number("average", average)
     _check_settings(method, delays, average)
     _check_pairs(pairs, method, delays, average)
     validate(trajectory)

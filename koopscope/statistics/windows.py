@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from koopscope.errors import StepError, UsageError, WindowError
+from koopscope.whole_numbers import whole_number
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,8 @@ def choose_window(
     >>> choose_window(np.arange(0, 1001, 5), t1=3, lags_per_window=100)
     Window(t1=5, t2=800, lag=10, spacing=5, first_row=1, last_row=160, average=1)
     """
-    t1, t2, lag = (whole_number(name, value) for name, value in (("t1", t1), ("t2", t2), ("lag", lag)))
+    t1, t2, lag = whole_number("t1", t1), whole_number("t2", t2), whole_number("lag", lag)
+    average = whole_number("average", average)
     if steps.size < 3:
         raise WindowError(f"the recording holds {steps.size} rows, a fit needs at least 3 snapshots")
     first, last = int(steps[0]), int(steps[-1])
@@ -134,27 +134,6 @@ def choose_window(
             + (f"use --lag {largest} or less" if largest >= average * spacing else "use a longer window")
         )
     return window
-
-
-def whole_number(name: str, value: Any) -> int | None:
-    """Take a number of training steps as an integer; None stays None.
-
-    >>> whole_number("t1", np.int32(5)), whole_number("t1", 5.0)
-    (5, 5)
-
-    Raises
-    ------
-    UsageError
-        If it is something else, or has a fraction.
-    """
-    if value is None:
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:
-        if isinstance(value, (float, np.floating)) and float(value).is_integer():
-            return int(value)
-    raise UsageError(f"{name} must be a whole number of training steps, got {value!r}")
 
 
 def _check_bounds(start: int, end: int, first: int, last: int) -> None:

@@ -180,7 +180,7 @@ def as_metric(where: object, name: str, value: Any, shape: tuple[int, ...]) -> f
         if not shape:
             return float(value)
         numbers = np.asarray(_as_array(name, value), np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise TrajectoryError(f"{where}: metric {name!r}: expected a number ({error})") from error
     if numbers.shape != shape:
         raise TrajectoryError(f"{where}: metric {name!r}: expected shape {shape}, got {numbers.shape}")

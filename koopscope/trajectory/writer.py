@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from koopscope.trajectory.settings import Settings
 from koopscope.trajectory.tensor_layout import TensorLayout
 from koopscope.trajectory.uploading import UploadedStore, check_place
 from koopscope.trajectory.zarr_store import check_target
+from koopscope.whole_numbers import whole_number
 
 Rows = JournaledStore | UploadedStore
 
@@ -109,7 +109,7 @@ class TrajectoryWriter:
         if durability not in ("process", "power"):
             raise UsageError(f"durability: expected 'process' or 'power', got {durability!r}")
         for name, value in (("block_steps", block_steps), ("every", every), ("runs", runs)):
-            if value is not None and operator.index(value) < 1:
+            if value is not None and whole_number(name, value) < 1:
                 raise UsageError(f"{name}: expected at least 1, got {value}")
         if resume and overwrite:
             raise UsageError("resume=True records on and overwrite=True begins anew: say one of them")
@@ -121,10 +121,13 @@ class TrajectoryWriter:
         self._told = dict(tensors or {})
         self._framework = framework
         self._settings = Settings(
-            Selection(include, exclude), operator.index(block_steps), durability == "power", overwrite
+            Selection(include, exclude),
+            whole_number("block_steps", block_steps),
+            durability == "power",
+            overwrite,
         )
-        self._runs = None if runs is None else operator.index(runs)
-        self._every = operator.index(every)
+        self._runs = whole_number("runs", runs)
+        self._every = whole_number("every", every)
         self._calls = 0
         self._skip_to: int | None = None
         self._process = os.getpid()
@@ -161,17 +164,21 @@ class TrajectoryWriter:
         Raises
         ------
         StepError
-            Where `step` does not increase.
+            Where `step` does not increase, or is beyond 2^63.
         TrajectoryError
             Where the row cannot be recorded, or differs in kind from the rows before. Nothing of it is kept.
         RecordingError
             Where the disk does not take it, or has not taken rows before, which the journal keeps then. This
             row is not recorded; the writer goes on when what is wrong is mended.
         UsageError
-            Where the writer is closed.
+            Where the writer is closed, `step` is not whole, or `tensors` no mapping.
         """
         self._require_usable()
-        number = operator.index(step)
+        number = whole_number("step", step)
+        if not -(2**63) <= number < 2**63:
+            raise StepError(f"expected a step within 64 bits, got {number}")
+        if not isinstance(tensors, Mapping):
+            raise UsageError(f"expected a mapping of names to arrays, got {type(tensors).__name__}")
         if not self._is_due(number):
             return
         before, self._last_step = self._last_step, self._next_step(number)
