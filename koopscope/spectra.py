@@ -20,8 +20,9 @@ from koopscope.whole_numbers import whole_number
 
 _BOUNDS = ("growth_low", "growth_high", "frequency_low", "frequency_high")
 INTERVAL_RULE = (
-    f"trusted where n (1 - |lambda|) >= {FEWEST_LIVES:g}, bias taken away, in {FEWEST_BLOCKS} blocks or "
-    "more, with errors that are not correlated from lag to lag; elsewhere the intervals can be too narrow"
+    f"trusted where n (1 - |lambda|) >= {FEWEST_LIVES:g}, bias taken away (which can move bounds off the "
+    f"value listed), in {FEWEST_BLOCKS} blocks or more, with errors that are not correlated from lag to lag; "
+    "elsewhere the intervals can be too narrow"
 )
 
 

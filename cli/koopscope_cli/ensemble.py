@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 import koopscope
-from koopscope.errors import KoopscopeError, OutputExistsError
-from koopscope_cli import tables
+from koopscope.errors import KoopscopeError
+from koopscope_cli import output_folder, tables
 from koopscope_cli.loss_option import load_loss
 from koopscope_cli.options import Drop, FitSettings, Json, Loss, Metric, Output, RecordingOptions, Smooth
 from koopscope_cli.progress import at_work
@@ -60,12 +60,14 @@ def ensemble(
     output: Annotated[
         Output, Parameter(help="Store the table there, as Zarr [default: print it only].")
     ] = None,
+    overwrite: Annotated[bool, Parameter(help="Replace a table that is there; never anything else.")] = False,
     json: Json = False,
 ) -> None:
     """Fit and verify many recordings under the same settings; medians and quantiles over them."""
     chosen = asdict(settings or FitSettings())
-    if output is not None and output.exists():
-        raise OutputExistsError(f"{output} is there already; choose another place with -o")
+    place = None
+    if output is not None:
+        place = output_folder.claim_result(output, "ensemble", replace=overwrite)
     with at_work() as tell:
         loss_function = load_loss(loss) if loss else None
         table = koopscope.ensemble(
@@ -81,8 +83,9 @@ def ensemble(
             **chosen,
         )
         spread = koopscope.quantiles(table)
-        if output is not None:
-            koopscope.save(table, output)
+        if place is not None:
+            with output_folder.staged(place) as store:
+                koopscope.save(table, store)
     described = _describe(table, spread)
     if json:
         tables.show_json(described)

@@ -71,8 +71,17 @@ def claim_folder(target: Path, source: str, *, overwrite: bool) -> Path:
     raise OutputExistsError(f"{target} {held}; --overwrite replaces it, or {_ELSEWHERE}")
 
 
-def claim_forecast(target: Path, *, replace: bool) -> Path:
-    """Check that a forecast may be stored at ``target``; only a forecast there is ever replaced.
+def claim_result(target: Path, kind: str, *, replace: bool) -> Path:
+    """Check that a result, such as a forecast, may be stored at ``target``; only one of its kind is replaced.
+
+    Parameters
+    ----------
+    target
+        Where the store shall be.
+    kind
+        ``"forecast"`` or another kind that `koopscope.save` writes.
+    replace
+        Whether one that is there may be replaced.
 
     Raises
     ------
@@ -85,10 +94,11 @@ def claim_forecast(target: Path, *, replace: bool) -> Path:
     _require_writable(place)
     if not place.exists():
         return place
-    if not _is_forecast(place):
-        raise OutputExistsError(f"{target} is no forecast of koopscope and stays as it is; {_ELSEWHERE}")
+    attributes = _read_json(place / "zarr.json").get("attributes")
+    if not isinstance(attributes, dict) or attributes.get("koopscope_result") != kind:
+        raise OutputExistsError(f"{target} is no {kind} of koopscope and stays as it is; {_ELSEWHERE}")
     if not replace:
-        raise OutputExistsError(f"{target} holds a forecast; --overwrite replaces it, or {_ELSEWHERE}")
+        raise OutputExistsError(f"{target} holds another {kind}; --overwrite replaces it, or {_ELSEWHERE}")
     return place
 
 
@@ -186,11 +196,6 @@ def _require_writable(place: Path) -> None:
     nearest = next((parent for parent in place.parents if parent.exists()), place)  # the root has none
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(f"{place} cannot be written: {nearest} is no writable folder; {_ELSEWHERE}")
-
-
-def _is_forecast(place: Path) -> bool:
-    attributes = _read_json(place / "zarr.json").get("attributes")
-    return isinstance(attributes, dict) and attributes.get("koopscope_result") == "forecast"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

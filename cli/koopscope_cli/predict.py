@@ -46,7 +46,7 @@ def predict(
     with at_work():
         stored = load_fit(folder)
         wanted = output or stored.folder / output_folder.FORECAST
-        place = output_folder.claim_forecast(wanted, replace=overwrite or output is None)
+        place = output_folder.claim_result(wanted, "forecast", replace=overwrite or output is None)
         forecast = koopscope.predict(stored.fit, lead, drop=drop)
         start = koopscope.predict(stored.fit, 0)
         described = {

@@ -44,3 +44,6 @@ def test_ensemble__a_failed_run_is_named_and_the_exit_code_tells(shell, three):
     assert described["quantiles"]["relative_l2"]["0.5"] == error
     assert np.isnan(koopscope.load("table.zarr")["relative_l2"].sel(run="c")).all()
     assert shell("ensemble", *three[:2], "-o", "table.zarr").code == 2
+    assert shell("ensemble", *three[:2], "-o", "b.zarr", "--overwrite").code == 2
+    assert shell("ensemble", *three[:2], "-o", "table.zarr", "--overwrite").code == 0
+    assert koopscope.load("table.zarr").sizes["run"] == 2
