@@ -194,7 +194,7 @@ def _cost(sizes: list[tuple[int, int]], work: Work, rates: Rates, reading: float
         if n - 1 >= 2 * d + 1:
             build, size = 2 * n * (2 * d + 1) ** 2, d
             share, decomposition = KERNEL_SHARE, rates.decomposition(d)
-            memory += count * 8 * (2 * (2 * d + 1) ** 2 + 6 * d * d)
+            memory += count * 8 * (3 * (2 * d + 1) ** 2 // 2 + 6 * d * d)
         else:
             build, size = 2 * n * n * d + 2 * n * DIRECTIONS * d, DIRECTIONS
             share, decomposition = GRAM_SHARE, rates.symmetric(n)

@@ -22,6 +22,13 @@ def lagged_moments(snapshots, members, reference, stride):
     return np.stack(grams)
 
 
+def packed_upper(matrix):
+    """The upper triangle of a matrix, column after column, each down to its diagonal."""
+    square = np.zeros((matrix.shape[1], matrix.shape[1]))
+    square[: len(matrix)] = np.triu(matrix)[: matrix.shape[1]]
+    return np.concatenate([square[: column + 1, column] for column in range(len(square))])
+
+
 def blocked_r(matrix):
     """Inner products of the columns, which R keeps."""
     return matrix.T @ matrix

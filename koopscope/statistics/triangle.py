@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from koopscope.kernels.blocked_r import blocked_r, load
-from koopscope.kernels.pair_columns import pair_columns
 from koopscope.kernels.pair_triangle import pair_triangle
+from koopscope.kernels.wide_pairs import pack_upper, pair_columns, unpack_upper
 from koopscope.parallel import require_memory, single_threaded_blas
 from koopscope.partition import GroupBlock
 from koopscope.threads import even_slices, in_threads, n_cores
@@ -33,21 +33,33 @@ class PairTriangles:
 
     Attributes
     ----------
-    factors
-        Upper triangles, shape ``(group, 2 d + 1, 2 d + 1)``: columns one, ``w(t)-r``, ``w(t+lag)-r``.
+    stored
+        Upper triangles, shape ``(group, 2 d + 1, 2 d + 1)``: columns one, ``w(t)-r``, ``w(t+lag)-r``. Those
+        of wide groups without the other half, column after column: ``(group, (2 d + 1) (d + 1))``.
     reference
         The r that was subtracted, shape ``(group, d)``.
     n_pairs
         Number of pairs compressed.
     """
 
-    factors: npt.NDArray[np.float64]
+    stored: npt.NDArray[np.float64]
     reference: npt.NDArray[np.float64]
     n_pairs: int
 
+    @property
+    def factors(self) -> npt.NDArray[np.float64]:
+        """Whole triangles, shape ``(group, 2 d + 1, 2 d + 1)``; those of wide groups are made here."""
+        if self.stored.ndim > 2:
+            return self.stored
+        width = 2 * self.reference.shape[1] + 1
+        columns = np.empty((self.stored.shape[0], width, width))
+        for packed, unpacked in zip(self.stored, columns, strict=True):
+            unpack_upper(packed, unpacked)
+        return columns.swapaxes(1, 2)
+
     def cut(self, groups: slice) -> PairTriangles:
         """Take some of the groups."""
-        return PairTriangles(self.factors[groups], self.reference[groups], self.n_pairs)
+        return PairTriangles(self.stored[groups], self.reference[groups], self.n_pairs)
 
 
 @dataclass(frozen=True)
@@ -66,17 +78,15 @@ def pair_triangles(snapshots: npt.NDArray[Any], block: GroupBlock) -> PairTriang
     """Compress the pairs of every group of a block; ``snapshots`` is ``(snapshot, weight)``."""
     members = block.members
     width = 2 * members.shape[1] + 1
+    narrow = width <= KERNEL_WIDTH
     require_memory(
-        members.shape[0] * width * width * 8,
+        members.shape[0] * (width * width if narrow else width * (width + 1) // 2) * 8,
         f"the triangles of {members.shape[0]} groups of {members.shape[1]} weights in {block.path}",
         "use a finer partition such as --partition node or quasi-node:10",
     )
     reference = snapshots[0][members].astype(np.float64)
-    if width <= KERNEL_WIDTH:
-        factors = _narrow_pair_triangles(snapshots, members, reference)
-    else:
-        factors = _wide_pair_triangles(snapshots, members, reference)
-    return PairTriangles(factors, reference, snapshots.shape[0] - 1)
+    compress = _narrow_pair_triangles if narrow else _wide_pair_triangles
+    return PairTriangles(compress(snapshots, members, reference), reference, snapshots.shape[0] - 1)
 
 
 def _narrow_pair_triangles(
@@ -96,7 +106,7 @@ def _wide_pair_triangles(
 ) -> npt.NDArray[np.float64]:
     n_groups, d = members.shape
     width = 2 * d + 1
-    factors = np.zeros((n_groups, width, width))
+    triangles = np.empty((n_groups, width * (width + 1) // 2))
     n_pairs = snapshots.shape[0] - 1
     at_once = max(LAPACK_ROWS, width)
     most_rows = n_pairs if n_pairs <= at_once else width + at_once
@@ -105,22 +115,21 @@ def _wide_pair_triangles(
         spare.put(np.empty(width * most_rows))
 
     def compress(group: int) -> None:
-        triangle, memory = factors[group, :0], spare.get()
+        triangle, memory = triangles[group], spare.get()
         for start in range(0, n_pairs, at_once):
-            stop = min(start + at_once, n_pairs)
-            height = triangle.shape[0]
+            stop, height = min(start + at_once, n_pairs), min(start, width)
             rows = height + stop - start
             stacked = memory[: width * rows].reshape(width, rows)  # column after column, as LAPACK has them
-            stacked[:, :height] = triangle.T
+            unpack_upper(triangle, stacked[:, :height])
             pair_columns(snapshots[start : stop + 1], members[group], reference[group], stacked[:, height:])
-            triangle = factors[group, : min(stacked.shape)]
-            blocked_r(stacked.T, triangle)
+            blocked_r(stacked.T)
+            pack_upper(stacked, triangle)
         spare.put(memory)
 
     load()
     with single_threaded_blas():
         in_threads(compress, range(n_groups))
-    return factors
+    return triangles
 
 
 def snapshot_triangles(snapshots: npt.NDArray[Any], block: GroupBlock) -> SnapshotTriangles:

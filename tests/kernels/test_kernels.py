@@ -16,11 +16,11 @@ from koopscope.kernels.increment_gram import increment_gram
 from koopscope.kernels.increment_products import increment_products
 from koopscope.kernels.lagged_moments import lagged_moments
 from koopscope.kernels.mode_figures import mode_figures
-from koopscope.kernels.pair_columns import pair_columns
 from koopscope.kernels.pair_triangle import pair_triangle
 from koopscope.kernels.symmetric_product import symmetric_product
 from koopscope.kernels.trend_sums import add_to_trend
 from koopscope.kernels.truncated_map import truncated_map
+from koopscope.kernels.wide_pairs import pack_upper, pair_columns, unpack_upper
 from koopscope.statistics.moments import Tiles, padded_width
 
 EPS = np.finfo(np.float64).eps
@@ -99,11 +99,9 @@ def test_pair_columns__equals_twin(dtype, n_snapshots):
 def test_blocked_r__keeps_all_inner_products(n_rows, n_columns):
     matrix = np.random.default_rng(5).normal(size=(n_rows, n_columns))
     matrix[:, n_columns // 2] = 0.0
-    triangle = np.full((min(n_rows, n_columns), n_columns), 7.0)
-    blocked_r(np.asfortranarray(matrix), triangle)
-    below = np.tri(*triangle.shape, -1, dtype=bool)
-    assert np.all(triangle[below] == 7.0)
-    triangle[below] = 0.0
+    found = np.asfortranarray(matrix)
+    blocked_r(found)
+    triangle = np.triu(found[: min(n_rows, n_columns)])
     assert not triangle[:, n_columns // 2].any()
     scale = np.linalg.norm(matrix, axis=0)
     difference = np.abs(triangle.T @ triangle - reference.blocked_r(matrix))
@@ -113,9 +111,22 @@ def test_blocked_r__keeps_all_inner_products(n_rows, n_columns):
 def test_blocked_r__refuses_what_it_would_read_wrongly():
     for matrix in (np.zeros((3, 2)), np.zeros((3, 2), np.float32, order="F"), np.zeros((0, 2), order="F")):
         with pytest.raises(ValueError, match="Fortran order"):
-            blocked_r(matrix, np.zeros((min(matrix.shape), 2)))
-    with pytest.raises(ValueError, match="room for"):
-        blocked_r(np.zeros((3, 2), order="F"), np.zeros((3, 2)))
+            blocked_r(matrix)
+
+
+@pytest.mark.parametrize("n_rows", [1, 4, 5, 9])
+def test_pack_upper__equals_twin_and_comes_back(n_rows):
+    columns = np.random.default_rng(6).normal(size=(5, n_rows))
+    packed = np.full(15, 7.0)
+    pack_upper(columns, packed)
+    np.testing.assert_array_equal(packed, reference.packed_upper(columns.T))
+    for height in (0, 3, 5, 6):
+        back = np.full((5, height + 2), 7.0)
+        unpack_upper(packed, back[:, :height])
+        whole = np.zeros((6, 5))
+        whole[: min(n_rows, 5)] = np.triu(columns.T)[:5]
+        np.testing.assert_array_equal(back[:, :height].T, whole[:height])
+        assert np.all(back[:, height:] == 7.0)
 
 
 def test_pair_triangle__singular_values_keep_their_digits():
@@ -272,7 +283,7 @@ def test_kernels__each_has_a_twin():
     twins = {
         node.name for node in ast.parse(Path(reference.__file__).read_text()).body if hasattr(node, "name")
     }
-    aliases = {"pair_triangle": "pair_matrix", "pair_columns": "pair_matrix"}
+    aliases = {"pair_triangle": "pair_matrix", "wide_pairs": "pair_matrix"}
     for path in folder.glob("*.py"):
         if path.stem not in {"__init__", "accelerate", "vectors"}:
             assert aliases.get(path.stem, path.stem) in twins, path.stem

@@ -1,4 +1,4 @@
-"""The pairs of one wide group laid out as LAPACK's QR takes them, in one walk through the snapshots."""
+"""The pairs of a wide group laid out as LAPACK's QR takes them, and its triangle without the other half."""
 
 from __future__ import annotations
 
@@ -44,3 +44,33 @@ def pair_columns(
                     columns[1 + member, row] = value
                 if row > 0:
                     columns[1 + d + member, row - 1] = value
+
+
+@jit()
+def pack_upper(columns: npt.NDArray[np.float64], packed: npt.NDArray[np.float64]) -> None:
+    """Store the upper triangle of a matrix, column after column, each down to its diagonal.
+
+    Parameters
+    ----------
+    columns
+        The matrix, column after column: shape ``(column, row)``; what is below the diagonal is not looked at.
+    packed
+        Where it goes, shape ``(columns (columns + 1) / 2,)``; zero below rows that the matrix does not have.
+    """
+    place = 0
+    for column in range(columns.shape[0]):
+        count = min(column + 1, columns.shape[1])
+        packed[place : place + count] = columns[column, :count]
+        packed[place + count : place + column + 1] = 0.0
+        place += column + 1
+
+
+@jit()
+def unpack_upper(packed: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> None:
+    """Take as many rows of a stored triangle as ``columns``, shape ``(column, row)``, has; zero below it."""
+    place = 0
+    for column in range(columns.shape[0]):
+        count = min(column + 1, columns.shape[1])
+        columns[column, :count] = packed[place : place + count]
+        columns[column, count:] = 0.0
+        place += column + 1
