@@ -105,11 +105,10 @@ def find_basin(
     (True, False)
     """
     tell = listener(progress)
-    window, lag = whole_number("window", window), whole_number("lag", lag)
     if isinstance(trajectory, Statistics):
         grid, blocks = trajectory.grid, [block.block for block in trajectory.blocks]
         spelling, source = trajectory.partition, trajectory.source
-        m = _lags_of(grid, window)
+        m = _lags_of(grid, whole_number("window", window))
     else:
         validate(trajectory)
         resolved = Partition.parse(partition)
@@ -162,14 +161,23 @@ def settle(steps: npt.NDArray[np.int64], window: int | None, lag: int | None) ->
     WindowError
         If the window is too short or too long.
     UsageError
-        If the lag is not positive.
+        If window or lag is not whole, or the lag not positive.
+    StepError
+        If the lag is no multiple of the spacing.
     """
     length = int(steps[-1] - steps[0]) if steps.size else 0
     spacing = int(steps[-1] - steps[-2]) if steps.size > 1 else 1
-    whole = max(length // WINDOWS, 1) if window is None else int(window)
-    chosen = max(1, round(whole / LAGS / spacing)) * spacing if lag is None else int(lag)
+    window, lag = whole_number("window", window), whole_number("lag", lag)
+    whole = max(length // WINDOWS, 1) if window is None else window
+    chosen = max(1, round(whole / LAGS / spacing)) * spacing if lag is None else lag
     if chosen < 1:
         raise UsageError(f"lag must be a positive number of training steps, got {chosen}")
+    if chosen % spacing:
+        nearest = max(1, round(chosen / spacing)) * spacing
+        raise StepError(
+            f"lag={chosen} is not a multiple of the recorded spacing of {spacing} steps; the nearest is "
+            f"{nearest}"
+        )
     m = round(whole / chosen)
     if m < FEWEST_LAGS:
         raise WindowError(
@@ -198,7 +206,7 @@ def _read(
         whole = choose_window(steps, t1=int(steps[0]), t2=int(steps[-1]), lag=chosen, min_snapshots=m + 1)
         return read_grid(trajectory, weights, whole, tell), m
     except (StepError, NonFiniteError) as error:
-        hint = "fits take bounds, basins all rows: select some with trajectory.sel(step=slice(t1, t2))"
+        hint = "that is for fits; for basins select rows in Python, trajectory.sel(step=slice(t1, t2))"
         raise type(error)(f"{error}; {hint}") from error
 
 

@@ -15,7 +15,7 @@ import xarray as xr
 from koopscope.errors import KoopscopeError, ResultError, UsageError
 from koopscope.fitting import fit
 from koopscope.forecasting import predict
-from koopscope.loss import METRIC
+from koopscope.loss import METRIC, check_smoothing
 from koopscope.partition import Partition
 from koopscope.progress import Listener, listener
 from koopscope.statistics.collecting import AUTO
@@ -79,7 +79,7 @@ def ensemble(
     Raises
     ------
     UsageError
-        If there are no runs, or two of one name.
+        If there are no runs, or two of one name; if metric or smooth are given without a loss.
     KoopscopeError
         The error of the first run, if every run failed.
 
@@ -97,6 +97,7 @@ def ensemble(
     runs = _named(trajectories)
     if settings.get("method") == AUTO and lead is not None:
         settings = {**settings, "lead": int(np.max(lead))}
+    smooth = check_smoothing(loss, metric, smooth)
     judging = {"loss": loss, "metric": metric, "smooth": smooth, "drop": drop}
     done: dict[str, xr.Dataset] = {}
     errors: dict[str, Exception] = {}
@@ -155,6 +156,8 @@ def quantiles(table: xr.Dataset, at: Sequence[float] = QUANTILES) -> xr.Dataset:
             values = values.fillna(0.0)
         if name in _DIVERGED:
             values = values.fillna(np.inf)
+        if str(name).startswith("skill_"):  # NaN of baselines without an error stays
+            values = values.where(good["relative_l2"].sel(forecast="fit", drop=True).notnull(), -np.inf)
         taken[name] = _quantile(values.astype(np.float64), at)
     result = xr.Dataset(taken, attrs={"runs": good.sizes["run"]})
     return result.assign({name: good[name].mean("run") for name in ("success",) if name in good})

@@ -119,7 +119,12 @@ def export(
     write = _write_npz if place.suffix == ".npz" else _write_safetensors
     with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder:
         partial = Path(folder) / place.name
-        write(weights, partial)
+        try:
+            write(weights, partial)
+        except Exception as error:
+            if type(error).__name__ != "SafetensorError":
+                raise
+            raise OSError(f"{place} cannot be written: {error}") from error  # of a full disk, for one
         usual = Path(folder) / "usual"
         usual.touch()
         shutil.copymode(usual, partial)  # safetensors lets nobody but the owner read its files
@@ -187,8 +192,4 @@ def _write_npz(weights: dict[str, Any], path: Path) -> None:
 
 
 def _write_safetensors(weights: dict[str, Any], path: Path) -> None:
-    writer, library = _library("safetensors.numpy", "checkpoints"), _library("safetensors", "checkpoints")
-    try:
-        writer.save_file(weights, path, metadata={"format": "pt"})
-    except library.SafetensorError as error:  # a full disk, for one
-        raise OSError(f"{path} cannot be written: {error}") from error
+    _library("safetensors.numpy", "checkpoints").save_file(weights, path, metadata={"format": "pt"})

@@ -196,9 +196,9 @@ def follow_basin(
     while True:
         run = open_trajectory(path)
         steps = run["step"].to_numpy().astype(np.int64)
-        if follower is None and steps.size:
+        if follower is None and steps.size > 1:
             _, chosen, m = settle(steps, window, lag)
-            stride = _stride(steps, chosen)
+            stride = chosen // int(steps[-1] - steps[-2])
             follower = BasinFollower(WeightVector.of(run), partition, chosen, m, stochastic)
         if follower is not None and steps.size > next_row:
             last_news = time.monotonic()
@@ -222,17 +222,6 @@ def _portions(rows: npt.NDArray[np.int64], run: xr.Dataset, stride: int) -> Iter
     at_once = max(1, _BYTES_AT_ONCE // bytes_a_row)
     for start in range(0, rows.size, at_once):
         yield rows[start : start + at_once]
-
-
-def _stride(steps: npt.NDArray[np.int64], lag: int) -> int:
-    spacing = int(steps[-1] - steps[-2])
-    if lag % spacing:
-        nearest = max(1, round(lag / spacing)) * spacing
-        raise StepError(
-            f"lag={lag} is not a multiple of the recorded spacing of {spacing} steps; "
-            f"the nearest is {nearest}"
-        )
-    return lag // spacing
 
 
 def _require_even(steps: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], lag: int) -> None:

@@ -14,9 +14,24 @@ from koopscope.metrics import Floats, equivalent_steps, running_mean
 from koopscope.trajectory import metric_names
 from koopscope.variables import check
 from koopscope.weight_vector import WeightVector
+from koopscope.whole_numbers import whole_number
 
 AGREEMENT = 1e-3  # float32 training and float64 evaluation of one loss differ by far less
 METRIC = "loss"
+
+
+def check_smoothing(loss: Any, metric: str, smooth: int) -> int:
+    """Check, before any work, that what is said of the loss can be used; give the rows of the running mean.
+
+    Raises
+    ------
+    UsageError
+        If ``smooth`` is not whole, or there is no loss that ``metric`` and ``smooth`` could be about.
+    """
+    rows = whole_number("smooth", smooth)
+    if loss is None and (metric, rows) != (METRIC, 1):
+        raise UsageError("metric and smooth are about the loss: say loss= (--loss) too, or leave them out")
+    return rows
 
 
 def loss_figures(

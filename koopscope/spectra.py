@@ -126,8 +126,9 @@ def spectrum(
     if trajectory is not None:
         if not 0 < confidence < 1:
             raise UsageError(f"confidence must lie between 0 and 1, got {confidence}")
-        if whole_number("seed", seed) < 0:
-            raise UsageError(f"seed must not be negative, got {seed}")
+        seed = -1 if seed is None else whole_number("seed", seed)
+        if seed < 0:
+            raise UsageError("seed must be a number of 0 or more, so that intervals can be made again")
         columns |= _intervals(fit, trajectory, joined, confidence, seed, listener(progress))
         attrs |= {"confidence": confidence, "interval_rule": INTERVAL_RULE}
     table = xr.Dataset({name: ("eigenvalue", values) for name, values in columns.items()}, coords, attrs)

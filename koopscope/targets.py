@@ -19,7 +19,7 @@ def require_outside_stores(path: Path) -> None:
     UsageError
         If it does.
     """
-    for parent in path.absolute().parents:
+    for parent in (path.parent.resolve() / path.name).parents:
         if _is_store(parent):
             raise UsageError(
                 f"{path} lies in the store {parent}, which it would damage; choose a place outside"

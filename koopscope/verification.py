@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from koopscope.errors import NonFiniteError, ResultError, UsageError, WindowError
+from koopscope.errors import NonFiniteError, ResultError, WindowError
 from koopscope.fit_tree import fitted_blocks, fitted_weights, require_kind
 from koopscope.forecasting import check_leads, predict
-from koopscope.loss import METRIC, loss_figures
+from koopscope.loss import METRIC, check_smoothing, loss_figures
 from koopscope.metrics import Floats, error_to_evolution, moved_count, relative_l2, skill
 from koopscope.operators import baseline_displacements
 from koopscope.trajectory import validate
@@ -76,7 +76,8 @@ def verify(
     LossError
         If the callable fails, or disagrees with the recorded loss at t2.
     UsageError
-        If there is no such metric or filter, or the running mean is of an even number of rows.
+        If there is no such metric or filter, metric or smooth are given without a loss, or the running mean
+        is not of an odd number of rows.
 
     Examples
     --------
@@ -89,8 +90,7 @@ def verify(
     """
     require_kind(fit, "fit")
     validate(trajectory)
-    if loss is None and (metric, smooth) != ("loss", 1):
-        raise UsageError("metric and smooth are about the loss: give loss=, a callable, or leave them out")
+    smooth = check_smoothing(loss, metric, smooth)
     weights = fitted_weights(fit)
     _require_same_tensors(weights, trajectory)
     t2 = int(fit.attrs["t2"])

@@ -25,6 +25,8 @@ def whole_number(name: str, value: Any) -> int | None:
     """
     if value is None:
         return None
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()  # of an array, as `run["step"][-1]` is one
     try:
         return operator.index(value)
     except TypeError:

@@ -98,6 +98,14 @@ def test_quantiles__diverged_runs_are_infinitely_wrong_and_worth_nothing(runs):
     assert spread["t_eq_ratio"].sel(lead=100).values.tolist() == [0.0, 0.8, 0.9, 1.0]
 
 
+def test_quantiles__a_diverged_run_has_no_skill(runs):
+    table = koopscope.ensemble(runs, "node", t2=300, lag=10)
+    table["relative_l2"][:, 0, 0] = [0.1, np.nan, np.nan, 0.2]
+    table["skill_linear"][:, 0] = [0.9, np.nan, np.nan, 0.7]
+    spread = koopscope.quantiles(table, [0.5, 0.7, 1.0])
+    assert spread["skill_linear"].sel(lead=100).values.tolist() == [-np.inf, 0.7, 0.9]
+
+
 def test_quantiles__of_an_even_number_of_runs_lie_in_the_middle(runs):
     table = koopscope.ensemble(runs, "node", t2=300, lag=10)
     table["relative_l2"][:, 0, 0] = [0.1, 0.4, np.nan, 0.2]

@@ -29,7 +29,11 @@ def test_results__are_never_written_into_a_store(fit, tmp_path):
     ):
         with pytest.raises(UsageError, match="lies in the store"):
             write()
+    (tmp_path / "link").symlink_to(store / "fc1")
+    with pytest.raises(UsageError, match="lies in the store"):
+        koopscope.save(fit, tmp_path / "link" / "again.zarr")
     assert sorted(store.rglob("*")) == before
+    koopscope.save(fit, store / ".." / "again.zarr")
 
 
 def test_require_free_file__replaces_nothing_but_files(tmp_path):

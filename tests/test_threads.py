@@ -48,9 +48,8 @@ def test_in_threads__a_failure_is_raised_no_other_begun_and_nothing_kept(who):
         with limited_threads(2):
             raised = False
             try:
-                in_threads(
-                    work, range(3_000_000)
-                )  # a second of work, of which a failure stops all but moments
+                # A second of work, of which a failure stops all but moments.
+                in_threads(work, range(3_000_000))
             except ValueError:  # and not kept, as pytest's own way of asking would
                 raised = True
         assert raised

@@ -13,7 +13,7 @@ from koopscope.whole_numbers import whole_number
 RUN = linear_run()
 
 
-@pytest.mark.parametrize("value", [3, 3.0, np.int32(3), np.float32(3)])
+@pytest.mark.parametrize("value", [3, 3.0, np.int32(3), np.float32(3), np.array(3.0), RUN["step"][3]])
 def test_whole_number__takes_what_is_whole(value):
     assert whole_number("lag", value) == 3
     assert type(whole_number("lag", value)) is int
@@ -34,13 +34,29 @@ def test_fit__takes_whole_numbers(name, value):
         lambda value: koopscope.find_basin(RUN, window=value),
         lambda value: koopscope.find_basin(RUN, lag=value),
         lambda value: koopscope.spectrum(koopscope.fit(RUN, "network"), RUN, seed=value),
-        lambda value: koopscope.verify(koopscope.fit(RUN, "network"), RUN, smooth=value),
+        lambda value: koopscope.verify(koopscope.fit(RUN, "network"), RUN, loss=len, smooth=value),
+        lambda value: koopscope.ensemble([RUN], loss=len, smooth=value),
+        lambda value: next(koopscope.follow_basin(koopscope.example_recording(), window=value)),
+        lambda value: next(koopscope.follow_basin(koopscope.example_recording(), lag=value)),
     ],
 )
 @pytest.mark.parametrize("value", [1.5, "x"])
 def test_others__take_whole_numbers_too(call, value):
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="must be a whole number"):
         call(value)
+
+
+def test_settings_of_a_loss__need_one():
+    with pytest.raises(UsageError, match="say loss="):
+        koopscope.verify(koopscope.fit(RUN, "network"), RUN, smooth=3)
+    with pytest.raises(UsageError, match="say loss="):
+        koopscope.ensemble([RUN], metric="validation_loss")
+
+
+@pytest.mark.parametrize("seed", [-1, None])
+def test_spectrum__seeds(seed):
+    with pytest.raises(UsageError, match="0 or more"):
+        koopscope.spectrum(koopscope.fit(RUN, "network"), RUN, seed=seed)
 
 
 @pytest.mark.parametrize("partition", [5, 1.5, b"node"])
@@ -71,3 +87,5 @@ def test_find_basin__says_how_rows_are_selected():
     broken["fc1.bias"][-1] = np.nan
     with pytest.raises(NonFiniteError, match=r"trajectory\.sel\(step=slice"):
         koopscope.find_basin(broken)
+    with pytest.raises(StepError, match=r"the nearest is 10$"):
+        koopscope.find_basin(RUN.isel(step=slice(None, None, 5)), lag=12)

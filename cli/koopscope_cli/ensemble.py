@@ -115,8 +115,9 @@ def _describe(table: xr.Dataset, spread: xr.Dataset) -> dict[str, Any]:
     }
     if "t_eq_ratio" in last_spread:
         # A censored value is a lower bound, and so is every quantile above the last run below them all.
-        ratios = last["t_eq_ratio"].values
-        lowest = min(ratios[last["t_eq_censored"].values].tolist(), default=float("inf"))
+        fitted = last.isel(run=[not problem for problem in last["problem"].values.tolist()])
+        ratios = fitted["t_eq_ratio"].fillna(0.0).values  # a diverged forecast is worth no steps
+        lowest = min(ratios[fitted["t_eq_censored"].values.astype(bool)].tolist(), default=float("inf"))
         exact = max(ratios[ratios < lowest].tolist(), default=-float("inf"))
         figures["t_eq_ratio"]["censored"] = [value > exact for value in figures["t_eq_ratio"].values()]
     return {

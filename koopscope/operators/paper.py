@@ -25,7 +25,8 @@ def solve_paper(triangles: PairTriangles, last: Floats, *, rtol: float | None = 
     """
     d = last.shape[1]
     reference = np.concatenate([triangles.reference, triangles.reference], axis=1)
-    raw = triangles.factors[:, :, 1:] + triangles.factors[:, :, :1] * reference[:, None, :]
+    whole = triangles.factors
+    raw = whole[:, :, 1:] + whole[:, :, :1] * reference[:, None, :]
     factors = r_factor(raw)
     now, following = factors[:, :, :d], factors[:, :, d:]
     left, singular, right = np.linalg.svd(now[:, :d])

@@ -28,8 +28,6 @@ from koopscope.trajectory.selection import Selection
 from koopscope.trajectory.torch_file import to_safetensors
 
 _NAME = re.compile(r"(?:.*?[_.-])?(\d+)\.(safetensors|npz|pt)")
-
-
 _MOST_DIGITS = 18  # of which every number fits into 64 bits
 
 
@@ -54,7 +52,7 @@ def checkpoint_files(folder: Path) -> dict[int, Path]:
             raise TrajectoryError(
                 f"{child}: expected a file in this folder, found a link out of it or no file; copy it here"
             )
-        if len(match[1]) > _MOST_DIGITS:
+        if len(match[1].lstrip("0")) > _MOST_DIGITS:
             raise StepError(
                 f"{child}: expected a step of at most {_MOST_DIGITS} digits; move the file elsewhere"
             )

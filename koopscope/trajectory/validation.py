@@ -75,7 +75,7 @@ def _tensor_problems(dataset: xr.Dataset, *, runs: bool) -> list[str]:
             problems.append(f"{name!r}: expected the attrs 'role' and 'layer', found {list(variable.attrs)}")
             continue
         problems += _layout_problems(name, variable, len(leading))
-    if not problems and not any(all(dataset.variables[name].shape[1:]) for name in names):
+    if not problems and not any(all(dataset.variables[name].shape[1 + runs :]) for name in names):
         problems.append(f"expected at least one weight, found none in {', '.join(map(repr, names[:3]))}")
     return problems
 

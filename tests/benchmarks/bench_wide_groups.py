@@ -15,7 +15,6 @@ from koopscope.partition import GroupBlock
 from koopscope.statistics.gram import increment_grams
 from koopscope.statistics.triangle import pair_triangles
 
-
 MEMORY = 400 * 10**6  # bytes, about what is allocated in a round
 
 
@@ -31,7 +30,8 @@ class Gemm:
             self.matrix @ self.matrix
             self.spent.append(time.perf_counter() - begin)
         time.sleep(0.3)  # BLAS's threads keep a core busy for a tenth of a second after the last product
-        np.ones(MEMORY // 8)  # the product's memory is in use; what was given back, a virtual machine may lack
+        # The product's own memory is in use; a hypervisor may have taken what was given back.
+        np.ones(MEMORY // 8)
 
     @property
     def rate(self):

@@ -29,6 +29,24 @@ def test_ensemble__tabulates_runs_and_quantiles(shell, three, loss_file):
     assert "fitting runs: 50 %" in outcome.err
 
 
+def test_ensemble__quantiles_of_bounds_are_bounds(shell, three, monkeypatch):
+    """Two runs that diverged, worth no steps, and one whose T_eq is a lower bound."""
+    made = koopscope.ensemble
+
+    def bounded(*args, **kwargs):
+        table = made(*args, **kwargs)
+        table["t_eq_ratio"] = (("run", "lead"), np.array([[np.nan], [2.0]]))
+        table["t_eq_censored"] = (("run", "lead"), np.array([[False], [True]]))
+        return table
+
+    monkeypatch.setattr(koopscope, "ensemble", bounded)
+    outcome = shell("ensemble", *three[:2], "--lag", 10, "--t2", 300, "--lead", 50, "--json")
+    figures = outcome.json["quantiles"]["t_eq_ratio"]
+    bounds = figures.pop("censored")
+    assert [figures[share] for share in ("0.1", "0.5", "0.9")] == [0.0, 1.0, 2.0]
+    assert bounds == [value > 0 for value in figures.values()]
+
+
 def test_ensemble__a_failed_run_is_named_and_the_exit_code_tells(shell, three):
     outcome = shell("ensemble", *three, "--lag", 10, "--t2", 300, "-o", "table.zarr", "--json")
     assert outcome.code == 1
