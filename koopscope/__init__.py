@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from koopscope import progress as progress
     from koopscope import recipes as recipes
     from koopscope import summary as summary
+    from koopscope import targets as targets
     from koopscope import verdicts as verdicts
     from koopscope.backtesting import backtest as backtest
     from koopscope.basin import find_basin as find_basin
@@ -98,7 +99,7 @@ _HOMES = {
     "verify": "koopscope.verification",
 }
 
-_MODULES = ("errors", "progress", "recipes", "summary", "verdicts")
+_MODULES = ("errors", "progress", "recipes", "summary", "targets", "verdicts")
 
 __all__ = sorted([*_HOMES, *_MODULES])
 

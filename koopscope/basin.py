@@ -12,7 +12,7 @@ import xarray as xr
 
 from koopscope.basin_criteria import ON_CIRCLE, Judged, is_predictable, judge_windows
 from koopscope.basin_table import GroupVerdicts, basin_table, judge_noisy, judge_quiet
-from koopscope.errors import NonFiniteError, StepError, UsageError, WindowError
+from koopscope.errors import NonFiniteError, StepError, WindowError
 from koopscope.kernels.accelerate import announce_compilation
 from koopscope.operators import Floats
 from koopscope.parallel import single_threaded_blas
@@ -21,6 +21,7 @@ from koopscope.progress import Listener, listener
 from koopscope.statistics import Grid, Statistics, choose_window
 from koopscope.statistics.gathering import read_grid
 from koopscope.statistics.gram import increment_grams
+from koopscope.statistics.windows import check_lag
 from koopscope.suggestions import suggest
 from koopscope.trajectory import validate
 from koopscope.variables import check
@@ -170,14 +171,7 @@ def settle(steps: npt.NDArray[np.int64], window: int | None, lag: int | None) ->
     window, lag = whole_number("window", window), whole_number("lag", lag)
     whole = max(length // WINDOWS, 1) if window is None else window
     chosen = max(1, round(whole / LAGS / spacing)) * spacing if lag is None else lag
-    if chosen < 1:
-        raise UsageError(f"lag must be a positive number of training steps, got {chosen}")
-    if chosen % spacing:
-        nearest = max(1, round(chosen / spacing)) * spacing
-        raise StepError(
-            f"lag={chosen} is not a multiple of the recorded spacing of {spacing} steps; the nearest is "
-            f"{nearest}"
-        )
+    check_lag(chosen, spacing)
     m = round(whole / chosen)
     if m < FEWEST_LAGS:
         raise WindowError(

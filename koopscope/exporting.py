@@ -119,12 +119,7 @@ def export(
     write = _write_npz if place.suffix == ".npz" else _write_safetensors
     with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder:
         partial = Path(folder) / place.name
-        try:
-            write(weights, partial)
-        except Exception as error:
-            if type(error).__name__ != "SafetensorError":
-                raise
-            raise OSError(f"{place} cannot be written: {error}") from error  # of a full disk, for one
+        write(weights, partial)
         usual = Path(folder) / "usual"
         usual.touch()
         shutil.copymode(usual, partial)  # safetensors lets nobody but the owner read its files
@@ -192,4 +187,8 @@ def _write_npz(weights: dict[str, Any], path: Path) -> None:
 
 
 def _write_safetensors(weights: dict[str, Any], path: Path) -> None:
-    _library("safetensors.numpy", "checkpoints").save_file(weights, path, metadata={"format": "pt"})
+    library = _library("safetensors", "checkpoints")
+    try:
+        _library("safetensors.numpy", "checkpoints").save_file(weights, path, metadata={"format": "pt"})
+    except library.SafetensorError as error:  # of a full disk, for one
+        raise OSError(f"{path.name} cannot be written: {error}") from error

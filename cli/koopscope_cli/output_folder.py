@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from koopscope.errors import OutputExistsError, UsageError
+from koopscope.targets import require_free_file, require_outside_stores
 
 FIT, FORECAST, SUMMARY = "fit.zarr", "forecast.zarr", "summary.json"
 EIGENVALUES, ERRORS = "eigenvalues.png", "error_vs_evolution.png"
 MARK = "koopscope_output"  # key of summary.json; its value is the version of the folder's form
 REPORT = "report.html"
 _MEMBERS = {REPORT, FIT, FORECAST, SUMMARY, EIGENVALUES, ERRORS}
-_STORES = {"koopscope_format", "koopscope_result"}  # attributes of recordings and stored results
 PICTURES = (".png", ".pdf", ".svg")
 _ELSEWHERE = "choose another place with -o"
 
@@ -125,10 +125,7 @@ def claim_file(target: Path, *, suffixes: tuple[str, ...], overwrite: bool) -> P
     if place.suffix.lower() not in suffixes:
         raise UsageError(f"{target}: expected a name that ends in {', '.join(suffixes)}")
     _require_writable(place)
-    if place.exists() and not place.is_file():
-        raise OutputExistsError(f"{target} is no ordinary file and stays as it is; {_ELSEWHERE}")
-    if place.exists() and not overwrite:
-        raise OutputExistsError(f"{target} exists; --overwrite replaces it, or {_ELSEWHERE}")
+    require_free_file(place, overwrite=overwrite)
     return place
 
 
@@ -189,10 +186,7 @@ def _make_parents(place: Path) -> list[Path]:
 
 
 def _require_writable(place: Path) -> None:
-    for parent in place.parents:
-        attributes = _read_json(parent / "zarr.json").get("attributes")
-        if isinstance(attributes, dict) and not attributes.keys().isdisjoint(_STORES):
-            raise UsageError(f"{place} lies in the store {parent}, which it would damage; {_ELSEWHERE}")
+    require_outside_stores(place)
     nearest = next((parent for parent in place.parents if parent.exists()), place)  # the root has none
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(f"{place} cannot be written: {nearest} is no writable folder; {_ELSEWHERE}")

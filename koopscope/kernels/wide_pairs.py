@@ -67,10 +67,19 @@ def pack_upper(columns: npt.NDArray[np.float64], packed: npt.NDArray[np.float64]
 
 @jit()
 def unpack_upper(packed: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> None:
-    """Take as many rows of a stored triangle as ``columns``, shape ``(column, row)``, has; zero below it."""
-    place = 0
-    for column in range(columns.shape[0]):
-        count = min(column + 1, columns.shape[1])
-        columns[column, :count] = packed[place : place + count]
-        columns[column, count:] = 0.0
-        place += column + 1
+    """Take as many rows of stored triangles as ``columns`` has; zero below them.
+
+    Parameters
+    ----------
+    packed
+        As `pack_upper` stores them, shape ``(group, columns (columns + 1) / 2)``.
+    columns
+        Where they go, column after column: shape ``(group, column, row)``.
+    """
+    for group in range(columns.shape[0]):
+        place = 0
+        for column in range(columns.shape[1]):
+            count = min(column + 1, columns.shape[2])
+            columns[group, column, :count] = packed[group, place : place + count]
+            columns[group, column, count:] = 0.0
+            place += column + 1

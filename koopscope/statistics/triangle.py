@@ -53,8 +53,7 @@ class PairTriangles:
             return self.stored
         width = 2 * self.reference.shape[1] + 1
         columns = np.empty((self.stored.shape[0], width, width))
-        for packed, unpacked in zip(self.stored, columns, strict=True):
-            unpack_upper(packed, unpacked)
+        unpack_upper(self.stored, columns)
         return columns.swapaxes(1, 2)
 
     def cut(self, groups: slice) -> PairTriangles:
@@ -120,7 +119,7 @@ def _wide_pair_triangles(
             stop, height = min(start + at_once, n_pairs), min(start, width)
             rows = height + stop - start
             stacked = memory[: width * rows].reshape(width, rows)  # column after column, as LAPACK has them
-            unpack_upper(triangle, stacked[:, :height])
+            unpack_upper(triangle[None], stacked[None, :, :height])
             pair_columns(snapshots[start : stop + 1], members[group], reference[group], stacked[:, height:])
             blocked_r(stacked.T)
             pack_upper(stacked, triangle)

@@ -168,6 +168,26 @@ def _even_spacing(steps: npt.NDArray[np.int64], first_row: int, last_row: int) -
     )
 
 
+def check_lag(lag: int, spacing: int) -> None:
+    """Check that a lag in training steps is a whole number of recorded rows.
+
+    Raises
+    ------
+    UsageError
+        If it is not positive.
+    StepError
+        If it is no multiple of the spacing; names the nearest.
+    """
+    if lag < 1:
+        raise UsageError(f"lag must be a positive number of training steps, got {lag}")
+    if lag % spacing:
+        nearest = max(1, round(lag / spacing)) * spacing
+        raise StepError(
+            f"lag={lag} is not a multiple of the recorded spacing of {spacing} steps; "
+            f"the nearest is {nearest}"
+        )
+
+
 def _choose_lag(lag: int | None, length: int, spacing: int, lags_per_window: int | None, average: int) -> int:
     if average < 1:
         raise UsageError(
@@ -177,14 +197,7 @@ def _choose_lag(lag: int | None, length: int, spacing: int, lags_per_window: int
         if lags_per_window is None:
             return average * spacing
         return max(average, round(length / lags_per_window / spacing)) * spacing
-    if lag < 1:
-        raise UsageError(f"lag must be a positive number of training steps, got {lag}")
-    if lag % spacing:
-        nearest = max(1, round(lag / spacing)) * spacing
-        raise StepError(
-            f"lag={lag} is not a multiple of the recorded spacing of {spacing} steps; "
-            f"the nearest is {nearest}"
-        )
+    check_lag(lag, spacing)
     if lag < average * spacing:
         raise UsageError(
             f"a lag of {lag} steps is shorter than the {average} rows averaged into one snapshot; "

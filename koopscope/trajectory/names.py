@@ -53,6 +53,15 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(piece)) if piece.isdigit() else (1, piece) for piece in pieces]
 
 
+def is_layer_name(layer: str) -> bool:
+    """Tell whether results, which are trees, can have a branch of that name.
+
+    >>> is_layer_name("encoder/0"), is_layer_name(".."), is_layer_name("")
+    (True, False, False)
+    """
+    return {"", ".", ".."}.isdisjoint(layer.split("/"))
+
+
 def layer_indices(names: Iterable[str], *, natural: bool) -> dict[str, int]:
     """Number layers, named once or more, in order of appearance or in natural sort order.
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from koopscope.errors import UsageError
+from koopscope.trajectory.names import is_layer_name
 
 ROLES = ("kernel", "bias", "norm", "embedding", "recurrent", "other")
 
@@ -54,7 +55,7 @@ class TensorLayout:
             raise UsageError(
                 f"tensors[{name!r}]: role: expected one of {', '.join(ROLES)}, got {self.role!r}"
             )
-        if self.layer is not None and not {"", ".", ".."}.isdisjoint(self.layer.split("/")):
+        if self.layer is not None and not is_layer_name(self.layer):
             raise UsageError(f"tensors[{name!r}]: layer: expected a name, got {self.layer!r}")
         axes = [*(self.output_axes or ()), *(self.input_axes or ())]
         if len(set(axes)) < len(axes) or not all(0 <= axis < len(shape) for axis in axes):

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from koopscope.errors import StepError, TrajectoryError
+from koopscope.trajectory.names import is_layer_name
 
 KIND = "trajectory"
 _HELP = (
@@ -81,10 +82,10 @@ def _tensor_problems(dataset: xr.Dataset, *, runs: bool) -> list[str]:
 
 
 def _layout_problems(name: str, variable: xr.Variable, leading: int) -> list[str]:
-    """What a partition would stumble over: results are trees, of which layers are branches."""
+    """What a partition would stumble over."""
     problems, shape = [], variable.shape[leading:]
     layer = str(variable.attrs["layer"])
-    if not {"", ".", ".."}.isdisjoint(layer.split("/")):
+    if not is_layer_name(layer):
         problems.append(f"{name!r}: expected a layer with a name, found {layer!r}")
     axes, blocks = variable.attrs.get("output_axes"), variable.attrs.get("output_blocks", 1)
     numbers = [] if axes is None else np.atleast_1d(axes).tolist()

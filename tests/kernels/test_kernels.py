@@ -122,7 +122,7 @@ def test_pack_upper__equals_twin_and_comes_back(n_rows):
     np.testing.assert_array_equal(packed, reference.packed_upper(columns.T))
     for height in (0, 3, 5, 6):
         back = np.full((5, height + 2), 7.0)
-        unpack_upper(packed, back[:, :height])
+        unpack_upper(packed[None], back[None, :, :height])
         whole = np.zeros((6, 5))
         whole[: min(n_rows, 5)] = np.triu(columns.T)[:5]
         np.testing.assert_array_equal(back[:, :height].T, whole[:height])
